@@ -10,6 +10,7 @@ mod event;
 mod id;
 pub mod limits;
 mod ranges;
+pub mod time;
 mod wire;
 
 pub use account::{Account, Disposition, RuleId};

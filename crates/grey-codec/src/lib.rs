@@ -1,1 +1,28 @@
-//! placeholder
+//! Events to bytes and back.
+//!
+//! Two forms of the same [`Event`](grey_model::Event):
+//!
+//! - a [`row`] is one event, cheap to write and self-delimiting: what the
+//!   edge's intake log holds;
+//! - a **block** is a run of one lane's sequences as compressed columns: what
+//!   travels from the site's disk to the coordinator, made by a
+//!   [`BlockBuilder`] and read by [`decode_block`].
+//!
+//! Both are written down byte by byte in `docs/design/row-format.md` and
+//! `docs/design/block-format.md`. Every decoder here is a total function:
+//! hostile bytes give an error, never a panic and never an allocation beyond
+//! the limits of `grey_model::limits`. This crate knows no file, no socket
+//! and no clock.
+
+mod block;
+mod builder;
+mod compress;
+mod error;
+mod id_form;
+mod limit;
+pub mod row;
+
+pub use block::{SeqEvent, decode_block, decode_payload};
+pub use builder::BlockBuilder;
+pub use error::CodecError;
+pub use limit::{FIELDS_MAX, LimitError, check};

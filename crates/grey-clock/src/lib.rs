@@ -152,3 +152,6 @@ impl HybridClock {
 fn to_hlc(unix_ms: i64, counter: u64) -> u64 {
     (unix_ms.max(0) as u64) << Stamp::COUNTER_BITS | counter & COUNTER_MAX
 }
+
+#[cfg(test)]
+mod tests;

@@ -46,6 +46,9 @@ pub const CACHE_BYTES_DEFAULT: u64 = 4 * 1024 * 1024;
 /// A range of keys.
 pub type KeyRange<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
 
+/// A key and its value.
+pub type Row = (Vec<u8>, Vec<u8>);
+
 /// Which engine keeps the state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Engine {
@@ -133,13 +136,7 @@ pub trait Store: Send + Sync + Debug {
     /// # Errors
     ///
     /// As for [`Store::get`].
-    fn scan(
-        &self,
-        table: Table,
-        range: KeyRange<'_>,
-        limit: usize,
-        reverse: bool,
-    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError>;
+    fn scan(&self, table: Table, range: KeyRange<'_>, limit: usize, reverse: bool) -> Result<Vec<Row>, StoreError>;
 
     /// Gives unused space back to the file system, as far as the engine can.
     ///

@@ -13,7 +13,7 @@ use crate::batch::{Change, Table, as_bound, check_key};
 use crate::error::StoreError;
 use crate::guard::{Guard, contain};
 use crate::seal::{seal, unseal};
-use crate::{Batch, Durability, KeyRange, Store, StoreOptions, is_inverted};
+use crate::{Batch, Durability, KeyRange, Row, Store, StoreOptions, is_inverted};
 
 /// The database in the store's directory.
 pub(crate) const FILE_NAME: &str = "state.redb";
@@ -129,13 +129,7 @@ impl Store for RedbStore {
         self.guard.write(|| self.read_database(|database| self.apply(database, batch, durability)))
     }
 
-    fn scan(
-        &self,
-        table: Table,
-        range: KeyRange<'_>,
-        limit: usize,
-        reverse: bool,
-    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+    fn scan(&self, table: Table, range: KeyRange<'_>, limit: usize, reverse: bool) -> Result<Vec<Row>, StoreError> {
         if is_inverted(&range) {
             return Ok(Vec::new());
         }

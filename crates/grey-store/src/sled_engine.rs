@@ -12,7 +12,7 @@ use crate::batch::{Change, Table, check_key};
 use crate::error::StoreError;
 use crate::guard::{Guard, contain};
 use crate::seal::{seal, unseal};
-use crate::{Batch, Durability, Engine, KeyRange, Store, StoreOptions, is_inverted};
+use crate::{Batch, Durability, Engine, KeyRange, Row, Store, StoreOptions, is_inverted};
 
 /// Tables in a `sled` tree.
 #[derive(Debug)]
@@ -133,13 +133,7 @@ impl Store for SledStore {
         })
     }
 
-    fn scan(
-        &self,
-        table: Table,
-        range: KeyRange<'_>,
-        limit: usize,
-        reverse: bool,
-    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+    fn scan(&self, table: Table, range: KeyRange<'_>, limit: usize, reverse: bool) -> Result<Vec<Row>, StoreError> {
         if is_inverted(&range) {
             return Ok(Vec::new());
         }

@@ -6,7 +6,8 @@ use std::ops::Bound::{Excluded, Included, Unbounded};
 use std::path::Path;
 
 use grey_store::{
-    Batch, Durability, Engine, KEY_BYTES_MAX, KeyRange, Store, StoreError, StoreOptions, Table, VALUE_BYTES_MAX, open,
+    Batch, Durability, Engine, KEY_BYTES_MAX, KeyRange, Row, Store, StoreError, StoreOptions, Table, VALUE_BYTES_MAX,
+    open,
 };
 use proptest::prelude::*;
 
@@ -15,7 +16,7 @@ const AB: Table = Table::new("ab");
 const B: Table = Table::new("b");
 const ALL: KeyRange<'static> = (Unbounded, Unbounded);
 
-type Rows = Vec<(Vec<u8>, Vec<u8>)>;
+type Rows = Vec<Row>;
 
 pub(crate) fn options(engine: Engine) -> StoreOptions {
     StoreOptions { engine, allow_weak_durability: true, ..StoreOptions::default() }

@@ -1,1 +1,29 @@
-//! placeholder
+//! The uplink protocol, without I/O: what a lower tier and an upper tier say
+//! to each other so that every block arrives and is acknowledged exactly once.
+//!
+//! The lower tier always dials. Its [`Sender`] reads blocks from an [`Outbox`],
+//! keeps a bounded number of bytes in flight and moves its positions only when
+//! the upper tier has acknowledged the sequences. The upper tier runs one
+//! [`Receiver`] per connection. Both are state machines: frames and monotonic
+//! milliseconds go in, frames and [`Action`]s come out. `grey-net` drives them
+//! over TCP; the simulation drives them over a virtual link. The frame layout
+//! is in `docs/design/uplink.md`.
+
+mod decode;
+mod frame;
+pub mod limits;
+mod outbox;
+mod receiver;
+mod sender;
+#[cfg(test)]
+mod sim_tests;
+
+pub use decode::{FrameDecoder, FrameError};
+pub use frame::{
+    Ack, Coverage, Frame, Goodbye, Heartbeat, HeartbeatAck, Hello, Pending, Redirect, Reject, RejectCode, Role,
+    SiteReport, Status, Welcome,
+};
+pub use limits::{PROTOCOL_MAX, PROTOCOL_MIN};
+pub use outbox::{Outbox, OutboxError, OwnStreams};
+pub use receiver::{Outcome, Receiver, ReceiverAction, ReceiverConfig, ReceiverStats, Token};
+pub use sender::{Action, Sender, SenderConfig, SenderConfigError, SenderStats, SessionStatus, UplinkStatus};

@@ -5,6 +5,7 @@
 //! was covered, what is still to forward, and the books.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 
 use bytes::Bytes;
 use grey_model::{Account, BlockHeader, Lane, RangeSet, Seq, SiteId, StreamKey};
@@ -50,10 +51,10 @@ pub struct PendingBlock {
 /// What a command did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Applied {
-    /// A block with this many new sequences (some of its others may be known).
+    /// A block with new sequences (some of its others may be known).
     Accepted {
-        /// New sequences.
-        fresh: u64,
+        /// The new ones.
+        fresh: Vec<Range<Seq>>,
     },
     /// A block whose sequences were all known.
     Duplicate,
@@ -197,7 +198,7 @@ impl Replicated {
                 bytes: block.len() as u32,
             }),
         }
-        Applied::Accepted { fresh: fresh_count }
+        Applied::Accepted { fresh }
     }
 
     fn forwarded(&mut self, lane: Lane, upto: u64) -> Applied {
@@ -347,7 +348,7 @@ impl Replicated {
     }
 }
 
-fn overlap(a: &std::ops::Range<Seq>, b: &std::ops::Range<Seq>) -> u64 {
+fn overlap(a: &Range<Seq>, b: &Range<Seq>) -> u64 {
     a.end.min(b.end).saturating_sub(a.start.max(b.start))
 }
 

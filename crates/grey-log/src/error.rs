@@ -122,3 +122,22 @@ pub struct Recovery {
     /// it has them back from its peers.
     pub lost_durable: Option<Range<u64>>,
 }
+
+impl std::fmt::Display for Reason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Header => "the segment header cannot be read",
+            Self::Record => "bytes that are no record",
+            Self::Short => "the segment ends before the next one begins",
+            Self::Missing => "the segment file is missing",
+            Self::Tail => "the log ends before the position that it was durable up to",
+        })
+    }
+}
+
+impl std::fmt::Display for Damage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { lost, path, offset, reason } = self;
+        write!(f, "{}: {reason} at byte {offset}; records {} to {} are lost", path.display(), lost.start, lost.end)
+    }
+}

@@ -1,1 +1,20 @@
-//! placeholder
+//! The outbox of a site: three lanes of encoded blocks on disk.
+//!
+//! Blocks are appended, read from a cursor by the uplink, and settled when the
+//! next tier acknowledges them; settled blocks are reclaimed at the next
+//! checkpoint. Memory does not depend on the backlog: the queue holds counts
+//! and cursors, the log holds blocks.
+//!
+//! Positions are record indexes of the lane's log. A block that the disk lost
+//! is replaced, when it is read, by one that accounts for its sequences as
+//! dropped by damage: the loss travels upward as a receipt instead of a gap.
+//!
+//! Not known here: what an event is, how blocks are encoded, when to send.
+
+mod lane;
+mod queue;
+mod reader;
+
+pub use lane::{LaneState, Life, Pending};
+pub use queue::{Queue, QueueConfig, QueueError, QueueState, Repair};
+pub use reader::{LostBlocks, QueueReader};

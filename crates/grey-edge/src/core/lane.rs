@@ -1,0 +1,165 @@
+//! One lane of the site: gives sequences, builds blocks, counts.
+
+use grey_codec::{BlockBuilder, CodecError};
+use grey_ledger::Tally;
+use grey_model::{Compression, Disposition, Epoch, Event, Lane, Seq, SiteId, Stamp};
+
+use bytes::Bytes;
+
+/// When a lane's open block is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LanePolicy {
+    /// At this many events.
+    pub block_events_max: u32,
+    /// At this many bytes before compression.
+    pub block_bytes_max: usize,
+    /// This long after its first sequence, ms.
+    pub linger_ms: u64,
+    /// How its payload is compressed.
+    pub compression: Compression,
+}
+
+impl LanePolicy {
+    /// The default of a lane: critical at once and uncompressed, the others
+    /// after a moment and with zstd.
+    pub fn default_for(lane: Lane) -> Self {
+        let (linger_ms, compression) = match lane {
+            Lane::Critical => (0, Compression::None),
+            Lane::Normal => (100, Compression::Zstd),
+            Lane::Bulk => (500, Compression::Zstd),
+        };
+        Self { block_events_max: 4096, block_bytes_max: 512 << 10, linger_ms, compression }
+    }
+}
+
+/// A lane that is being filled.
+#[derive(Debug)]
+pub(crate) struct LaneWriter {
+    policy: LanePolicy,
+    builder: BlockBuilder,
+    /// Sequences below are in the outbox already; a replay only counts them.
+    replayed_to: Seq,
+    /// The next sequence to give.
+    next_seq: Seq,
+    /// Sequences given in this life, counted one by one.
+    accepted: u64,
+    /// What is in the open block.
+    open: Tally,
+    /// When the open block got its first sequence.
+    opened_ms: Option<i64>,
+    closed: Vec<Bytes>,
+    /// What is in the closed blocks.
+    closed_tally: Tally,
+}
+
+impl LaneWriter {
+    /// Continues at `next_seq`; sequences below `outbox_end` are in the outbox already.
+    pub(crate) fn new(
+        site: SiteId,
+        epoch: Epoch,
+        lane: Lane,
+        policy: LanePolicy,
+        next_seq: Seq,
+        accepted: u64,
+        outbox_end: Seq,
+    ) -> Self {
+        let builder = BlockBuilder::new(site, epoch, lane, policy.compression, next_seq.max(outbox_end));
+        Self {
+            policy,
+            builder,
+            replayed_to: outbox_end,
+            next_seq,
+            accepted,
+            open: Tally::default(),
+            opened_ms: None,
+            closed: Vec::new(),
+            closed_tally: Tally::default(),
+        }
+    }
+
+    fn take_seq(&mut self) -> bool {
+        self.accepted += 1;
+        self.next_seq += 1;
+        self.next_seq > self.replayed_to
+    }
+
+    /// Numbers an event that goes up; true when it was not in the outbox before.
+    pub(crate) fn forward(&mut self, event: &Event, stamp: Stamp, applied: u64) -> Result<bool, CodecError> {
+        if !self.take_seq() {
+            return Ok(false);
+        }
+        if let Err(CodecError::Full) = self.builder.push(event) {
+            self.close(stamp, applied);
+            self.builder.push(event)?;
+        }
+        self.open.pending += 1;
+        self.opened(stamp);
+        if self.builder.events() >= self.policy.block_events_max
+            || self.builder.bytes_estimate() >= self.policy.block_bytes_max
+        {
+            self.close(stamp, applied);
+        }
+        Ok(true)
+    }
+
+    /// Numbers a sequence that carries no event.
+    pub(crate) fn account(&mut self, disposition: Disposition, stamp: Stamp, applied: u64) {
+        if !self.take_seq() {
+            return;
+        }
+        if self.builder.account(disposition, 1) == 0 {
+            self.close(stamp, applied);
+            // An empty block always takes a sequence.
+            let _ = self.builder.account(disposition, 1);
+        }
+        self.open.account(disposition, 1);
+        self.opened(stamp);
+    }
+
+    fn opened(&mut self, stamp: Stamp) {
+        self.opened_ms.get_or_insert(stamp.unix_ms());
+    }
+
+    fn close(&mut self, stamp: Stamp, applied: u64) {
+        if let Some(block) = self.builder.finish(stamp, applied) {
+            self.closed.push(block);
+        }
+        self.closed_tally.add(&std::mem::take(&mut self.open));
+        self.opened_ms = None;
+    }
+
+    /// When the open block is due, Unix ms.
+    pub(crate) fn due_ms(&self) -> Option<i64> {
+        self.opened_ms.map(|at| at.saturating_add(self.policy.linger_ms as i64))
+    }
+
+    /// Closes the open block if it is due or if `all`, and hands out what is
+    /// closed. A time before the block was opened (a clock that stepped back)
+    /// counts as due.
+    pub(crate) fn take_closed(&mut self, stamp: Stamp, applied: u64, all: bool) -> Vec<Bytes> {
+        let now = stamp.unix_ms();
+        let due = self.due_ms().is_some_and(|due| due <= now) || self.opened_ms.is_some_and(|at| at > now);
+        if all || due {
+            self.close(stamp, applied);
+        }
+        self.closed_tally = Tally::default();
+        std::mem::take(&mut self.closed)
+    }
+
+    /// The next sequence to give.
+    pub(crate) fn next_seq(&self) -> Seq {
+        self.next_seq
+    }
+
+    /// Sequences given in this life.
+    pub(crate) fn accepted(&self) -> u64 {
+        self.accepted
+    }
+
+    /// What is not handed to the outbox yet.
+    pub(crate) fn open(&self) -> Tally {
+        let mut tally = self.open;
+        tally.add(&self.closed_tally);
+        tally
+    }
+}

@@ -1,0 +1,749 @@
+//! The edge as a deterministic state machine over its intake log.
+//!
+//! Owned by one thread. Each round: [`EdgeCore::stage`] what devices sent,
+//! [`EdgeCore::commit`] it with one fsync, acknowledge the devices,
+//! [`EdgeCore::apply`] the rules, and [`EdgeCore::flush`] blocks that are due
+//! into the outbox. [`EdgeCore::checkpoint`] shortens the replay.
+//!
+//! What must hold: the state after record *n* is a function of the records up
+//! to *n* alone. Time enters as the stamp of a record; nothing here reads a
+//! clock, a socket or the environment.
+
+mod checkpoint;
+mod dedup;
+mod lane;
+mod open;
+mod query;
+mod record;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use grey_clock::HybridClock;
+use grey_codec::CodecError;
+use grey_disk::Disk;
+use grey_ingest::Op;
+use grey_ledger::{RangeRow, Row, Tally};
+use grey_log::{Checkpoints, Log, LogError};
+use grey_model::{BlockError, BlockHeader, Disposition, Epoch, Event, Lane, Seq, SiteId, Stamp, StreamKey};
+use grey_queue::{Queue, QueueConfig, QueueError, QueueReader};
+use grey_rules::{Derived, Engine, RuleError, RuleSet, Verdict};
+
+use checkpoint::{Checkpoint, Kept, PastLife, Rebirth};
+use dedup::Dedup;
+use lane::LaneWriter;
+use record::{OPS_MAX, RecordHeader, encode_op};
+
+pub use lane::LanePolicy;
+pub use open::Opened;
+pub use query::{LocalEvent, LocalPage, LocalPosition, LocalQuery};
+
+/// Bytes of one intake record before a commit is due.
+const RECORD_BYTES_MAX: usize = 4 << 20;
+/// How often an idle rule engine gets a tick record, ms.
+const TICK_INTERVAL_MS: i64 = 1_000;
+/// Checkpoints kept; reclaiming stops at the oldest.
+const CHECKPOINTS_KEPT: usize = 3;
+/// Bytes of dead letters kept; older ones go first.
+const DEAD_LETTER_BYTES_MAX: u64 = 64 << 20;
+
+/// How the core behaves.
+#[derive(Debug, Clone)]
+pub struct CoreConfig {
+    /// The site's id. A data directory belongs to one site for ever.
+    pub site: SiteId,
+    /// What is evaluated and forwarded.
+    pub rules: Arc<RuleSet>,
+    /// When blocks are closed, by lane index.
+    pub lanes: [LanePolicy; 3],
+    /// Limits of the outbox.
+    pub queue: QueueConfig,
+    /// How long raw events stay for local queries, ms.
+    pub intake_retention_ms: i64,
+    /// Bytes of the intake log beyond what a replay needs.
+    pub intake_bytes_max: u64,
+    /// Size of an intake segment.
+    pub intake_segment_bytes: u64,
+    /// A checkpoint is due after this time with changes, ms.
+    pub checkpoint_interval_ms: i64,
+    /// A checkpoint is due after this many intake bytes: bounds the replay.
+    pub checkpoint_bytes: u64,
+}
+
+impl CoreConfig {
+    /// The defaults of a site with a rule set.
+    pub fn new(site: SiteId, rules: Arc<RuleSet>) -> Self {
+        Self {
+            site,
+            rules,
+            lanes: Lane::ALL.map(LanePolicy::default_for),
+            queue: QueueConfig::default(),
+            intake_retention_ms: 3_600_000,
+            intake_bytes_max: 1 << 30,
+            intake_segment_bytes: 32 << 20,
+            checkpoint_interval_ms: 30_000,
+            checkpoint_bytes: 32 << 20,
+        }
+    }
+}
+
+/// Why the core could not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum CoreError {
+    /// A log failed. [`CoreError::is_full`] tells whether waiting may help.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The outbox failed.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    /// The file system refused an operation.
+    #[error("cannot {action} {path}: {source}", path = path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+    /// The directory is another site's.
+    #[error("{path} belongs to site {found}, not {expected}: use that site's id or another data directory", path = path.display())]
+    OtherSite {
+        /// The identity file.
+        path: PathBuf,
+        /// Whose it is.
+        found: String,
+        /// Who asked.
+        expected: SiteId,
+    },
+    /// The identity file cannot be read.
+    #[error("{path} is not an identity file ({reason}): restore it from a backup, or move the data directory away", path = path.display())]
+    Identity {
+        /// The file.
+        path: PathBuf,
+        /// What was wrong.
+        reason: String,
+    },
+    /// The rules of a checkpoint, or their state, cannot be loaded.
+    #[error(transparent)]
+    Rules(#[from] RuleError),
+    /// An event could not be encoded or decoded.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+    /// A block that was just built does not parse.
+    #[error(transparent)]
+    Block(#[from] BlockError),
+    /// A checkpoint could not be written.
+    #[error("checkpoint cannot be written: {0}")]
+    Checkpoint(#[from] postcard::Error),
+}
+
+impl CoreError {
+    /// True when the disk is full: nothing was lost, and trying again later may succeed.
+    pub fn is_full(&self) -> bool {
+        let log = match self {
+            Self::Log(log) | Self::Queue(QueueError::Log(log)) => log,
+            _ => return false,
+        };
+        matches!(log, LogError::Full { .. })
+    }
+}
+
+/// Why an operation was not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StageError {
+    /// The outbox is full, or its disk is: producers must wait.
+    #[error("the outbox is full: {pending} of {limit} bytes wait for the hub")]
+    Full {
+        /// Bytes waiting.
+        pending: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// Replay after a restart has not finished.
+    #[error("the site is recovering")]
+    Recovering,
+}
+
+/// Counters since the core was opened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CoreCounters {
+    /// Intake records committed.
+    pub commits: u64,
+    /// Device events committed.
+    pub events: u64,
+    /// Bytes committed to the intake.
+    pub intake_bytes: u64,
+    /// Blocks handed to the outbox.
+    pub blocks: u64,
+    /// Bytes handed to the outbox.
+    pub block_bytes: u64,
+    /// Dead letters stored.
+    pub dead_letters: u64,
+    /// Events that rules derived (alerts, aggregates).
+    pub derived: u64,
+    /// Checkpoints saved.
+    pub checkpoints: u64,
+}
+
+/// The edge core. See the module's page.
+#[derive(Debug)]
+pub struct EdgeCore {
+    config: CoreConfig,
+    epoch: Epoch,
+    intake: Log,
+    dead: Log,
+    queue: Queue,
+    rules: Engine,
+    clock: HybridClock,
+    dedup: Dedup,
+    lanes: [LaneWriter; 3],
+    past: Vec<PastLife>,
+    rebirth: Option<Rebirth>,
+    checkpoints: Checkpoints,
+    kept: VecDeque<Kept>,
+    /// Records below are applied.
+    applied: u64,
+    /// Replay ends here.
+    replay_to: u64,
+    /// Rules to change to once the replay is done.
+    next_rules: Option<Arc<RuleSet>>,
+    /// Sequences the outbox held when this process started, by lane.
+    boot_seqs: [Seq; 3],
+    staged: Vec<Op>,
+    staged_bytes: Vec<u8>,
+    staged_dead: u64,
+    committed: Option<(Stamp, u64)>,
+    derived: Derived,
+    fresh_derived: Vec<(Lane, Event)>,
+    /// Closed blocks that the outbox has no room for yet.
+    unwritten: VecDeque<(Lane, BlockHeader, Bytes)>,
+    last_record_ms: i64,
+    last_checkpoint_ms: i64,
+    bytes_since_checkpoint: u64,
+    changed: bool,
+    intake_marks: VecDeque<(i64, u64)>,
+    counters: CoreCounters,
+    disk: Arc<dyn Disk>,
+}
+
+impl EdgeCore {
+    /// Takes operations for the next commit. Nothing is accepted yet.
+    pub fn stage(&mut self, ops: impl IntoIterator<Item = Op>) -> Result<(), StageError> {
+        if !self.is_recovered() {
+            return Err(StageError::Recovering);
+        }
+        if self.queue.is_full() || !self.unwritten.is_empty() {
+            let pending = self.queue.bytes_pending();
+            return Err(StageError::Full { pending, limit: self.queue.bytes_max() });
+        }
+        for op in ops {
+            match op {
+                Op::DeadLetter { topic, payload, reason } => self.stage_dead(&topic, &payload, &reason),
+                Op::Event { event, .. } if over_limit(&event).is_some() => self.stage_refused(&event),
+                Op::Events { events, .. } if events.iter().any(|(event, _)| over_limit(event).is_some()) => {
+                    events.iter().for_each(|(event, _)| self.stage_refused(event));
+                }
+                op => {
+                    encode_op(&op, &mut self.staged_bytes);
+                    self.staged.push(op);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn stage_refused(&mut self, event: &Event) {
+        let reason = over_limit(event).unwrap_or_else(|| "another event of the same publish is over a limit".into());
+        self.stage_dead(&format!("{}/{}", event.device, event.stream), b"", &reason);
+    }
+
+    fn stage_dead(&mut self, topic: &str, payload: &[u8], reason: &str) {
+        let letter = serde_json::json!({
+            "topic": topic,
+            "reason": reason,
+            "payload": String::from_utf8_lossy(&payload[..payload.len().min(65_536)]),
+            "payload_bytes": payload.len(),
+        });
+        // A full buffer shows at the commit; nothing is acknowledged before that.
+        if self.dead.append(letter.to_string().as_bytes()).is_ok() {
+            self.staged_dead += 1;
+        }
+    }
+
+    /// True when the next commit should not wait for more.
+    pub fn wants_commit(&self) -> bool {
+        self.staged_bytes.len() >= RECORD_BYTES_MAX || self.staged.len() as u64 >= OPS_MAX / 2
+    }
+
+    /// Makes everything staged durable with one intake record. After `Ok` the
+    /// devices may be acknowledged and [`EdgeCore::apply`] must follow. After
+    /// an error nothing of it is accepted.
+    pub fn commit(&mut self, now_ms: i64, uncertainty_ms: u32) -> Result<(), CoreError> {
+        let result = self.try_commit(now_ms, uncertainty_ms);
+        self.staged_bytes.clear();
+        if result.is_err() {
+            self.staged.clear();
+            self.staged_dead = 0;
+        }
+        result
+    }
+
+    fn try_commit(&mut self, now_ms: i64, uncertainty_ms: u32) -> Result<(), CoreError> {
+        if self.staged_dead > 0 {
+            self.dead.commit()?;
+            self.counters.dead_letters += std::mem::take(&mut self.staged_dead);
+        }
+        if self.staged.is_empty() {
+            return Ok(());
+        }
+        self.write_record(now_ms, uncertainty_ms)
+    }
+
+    fn write_record(&mut self, now_ms: i64, uncertainty_ms: u32) -> Result<(), CoreError> {
+        let stamp = self.clock.now(now_ms, uncertainty_ms);
+        let header = RecordHeader { stamp, epoch: self.epoch, next_seqs: self.next_seqs(), ops: self.staged.len() as u64 };
+        let mut head = Vec::with_capacity(64);
+        header.encode(&mut head);
+        let index = self.intake.append_parts(&[&head, &self.staged_bytes])?;
+        self.intake.commit()?;
+        self.committed = Some((stamp, index));
+        let bytes = (head.len() + self.staged_bytes.len()) as u64;
+        self.counters.commits += 1;
+        self.counters.intake_bytes += bytes;
+        self.bytes_since_checkpoint += bytes;
+        self.last_record_ms = now_ms;
+        self.changed = true;
+        Ok(())
+    }
+
+    /// Applies what was committed: deduplicates, numbers, evaluates.
+    pub fn apply(&mut self) -> Result<(), CoreError> {
+        let Some((stamp, index)) = self.committed.take() else { return Ok(()) };
+        let mut ops = std::mem::take(&mut self.staged);
+        self.apply_record(index, stamp, ops.drain(..))?;
+        self.staged = ops;
+        Ok(())
+    }
+
+    fn apply_record(&mut self, index: u64, stamp: Stamp, ops: impl Iterator<Item = Op>) -> Result<(), CoreError> {
+        let applied = index + 1;
+        for op in ops {
+            match op {
+                Op::Event { event, lane, qos2 } => {
+                    let resent = qos2.is_some_and(|key| self.dedup.seen_packet(key));
+                    self.apply_event(event, lane, resent, stamp, applied)?;
+                }
+                Op::Events { events, qos2 } => {
+                    let resent = self.dedup.seen_packet(qos2);
+                    for (event, lane) in events {
+                        self.apply_event(event, lane, resent, stamp, applied)?;
+                    }
+                }
+                Op::Release(key) => self.dedup.release(key),
+                Op::Reset { client } => self.dedup.reset(client),
+                Op::DeadLetter { .. } => {}
+            }
+        }
+        // Derived events come after the record's own, so that those are numbered by the record alone.
+        self.rules.advance(stamp, &mut self.derived);
+        for (lane, mut event) in self.derived.events.drain(..) {
+            event.stamp = stamp;
+            self.counters.derived += 1;
+            if self.lanes[lane.index()].forward(&event, stamp, applied)? {
+                self.fresh_derived.push((lane, event));
+            }
+        }
+        self.applied = applied;
+        Ok(())
+    }
+
+    fn apply_event(
+        &mut self,
+        mut event: Event,
+        lane: Option<Lane>,
+        resent_packet: bool,
+        stamp: Stamp,
+        applied: u64,
+    ) -> Result<(), CoreError> {
+        self.counters.events += 1;
+        event.stamp = stamp;
+        let resent_id = match &event.id {
+            Some(id) => self.dedup.seen(&event.device, id)?,
+            None => false,
+        };
+        let writer = &mut self.lanes[lane.unwrap_or(Lane::Bulk).index()];
+        if resent_packet || resent_id {
+            writer.account(Disposition::Deduplicated, stamp, applied);
+            return Ok(());
+        }
+        match self.rules.process(&event, stamp, &mut self.derived) {
+            Verdict::Forward => {
+                writer.forward(&event, stamp, applied)?;
+            }
+            Verdict::Reduced(rule) => writer.account(Disposition::Reduced(rule), stamp, applied),
+        }
+        Ok(())
+    }
+
+    /// Events that rules derived since the last call: alerts to raise here,
+    /// aggregates to show. A crash may repeat some, never skip one.
+    pub fn take_derived(&mut self) -> Vec<(Lane, Event)> {
+        std::mem::take(&mut self.fresh_derived)
+    }
+
+    /// Moves the rules' time when no event does, so that windows close on an idle site.
+    pub fn tick(&mut self, now_ms: i64, uncertainty_ms: u32) -> Result<(), CoreError> {
+        let idle = now_ms.saturating_sub(self.last_record_ms);
+        let due = idle >= TICK_INTERVAL_MS || idle < 0;
+        if self.is_recovered() && self.staged.is_empty() && due && self.rules.needs_advance() {
+            self.write_record(now_ms, uncertainty_ms)?;
+            self.apply()?;
+        }
+        Ok(())
+    }
+
+    /// Hands blocks that are due (or all) to the outbox and makes them
+    /// durable. Returns true when the uplink has something new to send.
+    pub fn flush(&mut self, now_ms: i64, all: bool) -> Result<bool, CoreError> {
+        let stamp = self.clock.now(now_ms, 0);
+        for lane in Lane::ALL {
+            for block in self.lanes[lane.index()].take_closed(stamp, self.applied, all) {
+                let header = BlockHeader::parse(&block)?.header;
+                self.unwritten.push_back((lane, header, block));
+            }
+        }
+        while let Some((lane, header, block)) = self.unwritten.front() {
+            self.queue.append(*lane, header, block)?;
+            self.counters.blocks += 1;
+            self.counters.block_bytes += block.len() as u64;
+            self.unwritten.pop_front();
+        }
+        Ok(self.queue.commit()?)
+    }
+
+    /// When [`EdgeCore::flush`] has something to do, Unix ms.
+    pub fn flush_due_ms(&self) -> Option<i64> {
+        let now_if_unwritten = (!self.unwritten.is_empty()).then_some(self.last_record_ms);
+        self.lanes.iter().filter_map(LaneWriter::due_ms).chain(now_if_unwritten).min()
+    }
+
+    /// The parent acknowledged every block of the lane below an outbox position.
+    pub fn acknowledged(&mut self, lane: Lane, upto: u64) -> Result<(), CoreError> {
+        self.changed = true;
+        Ok(self.queue.ack(lane, upto)?)
+    }
+
+    /// The parent knows sequences of this life that this directory never gave:
+    /// it is older than what was sent from it (restored, or rolled back). Starts
+    /// a new life; events whose numbers the parent knows as others are numbered
+    /// again in it. Does nothing for any other life.
+    pub fn parent_is_ahead(&mut self, key: &StreamKey, covered_to: Seq, now_ms: i64) -> Result<bool, CoreError> {
+        if key.epoch != self.epoch || key.site != self.config.site || self.next_seqs()[key.lane.index()] >= covered_to {
+            return Ok(false);
+        }
+        self.flush(now_ms, true)?;
+        let mut ranges = [(0, 0); 3];
+        for lane in Lane::ALL {
+            let given = self.next_seqs()[lane.index()];
+            let conflict_end = if lane == key.lane { covered_to.min(given) } else { given };
+            ranges[lane.index()] = (self.boot_seqs[lane.index()].min(conflict_end), conflict_end);
+        }
+        self.past.push(PastLife { epoch: self.epoch, accepted: self.lanes.each_ref().map(LaneWriter::accepted) });
+        self.rebirth = Some(Rebirth { epoch: self.epoch, ranges });
+        self.epoch = Epoch((now_ms.max(0) as u64).max(self.epoch.0 + 1));
+        self.lanes = open::lane_writers(&self.config, self.epoch, [0; 3], [0; 3], &self.queue);
+        self.boot_seqs = [0; 3];
+        self.checkpoint(now_ms)?;
+        self.renumber()?;
+        self.checkpoint(now_ms)?;
+        Ok(true)
+    }
+
+    /// Numbers the events of an interrupted life again. Deterministic, so a crash in the midst repeats it.
+    fn renumber(&mut self) -> Result<(), CoreError> {
+        let Some(Rebirth { epoch, ranges }) = self.rebirth.take() else { return Ok(()) };
+        let reader = self.queue.reader();
+        for lane in Lane::ALL {
+            let (start, end) = ranges[lane.index()];
+            let mut position = self.queue.lane(lane).acked;
+            while let Some((at, block)) = reader.next(lane, position)? {
+                position = at + 1;
+                let (header, events) = grey_codec::decode_block(&block)?;
+                if header.epoch != epoch || header.range().end <= start || header.first_seq >= end {
+                    continue;
+                }
+                for found in events.into_iter().filter(|e| (start..end).contains(&e.seq)) {
+                    let stamp = found.event.stamp;
+                    self.lanes[lane.index()].forward(&found.event, stamp, self.applied)?;
+                }
+            }
+        }
+        self.changed = true;
+        Ok(())
+    }
+
+    /// Changes the rules between two records. The set in force stays when the new one is the same.
+    pub fn set_rules(&mut self, rules: Arc<RuleSet>, now_ms: i64) -> Result<(), CoreError> {
+        if rules.digest() == self.rules.rules().digest() {
+            return Ok(());
+        }
+        if !self.is_recovered() {
+            self.next_rules = Some(rules);
+            return Ok(());
+        }
+        // Open windows end here: their parts under both sets are both aggregated.
+        self.rules.finish(self.clock.last(), &mut self.derived);
+        let stamp = self.clock.now(now_ms, 0);
+        for (lane, mut event) in self.derived.events.drain(..) {
+            event.stamp = stamp;
+            if self.lanes[lane.index()].forward(&event, stamp, self.applied)? {
+                self.fresh_derived.push((lane, event));
+            }
+        }
+        self.config.rules = Arc::clone(&rules);
+        self.rules = Engine::new(rules);
+        self.changed = true;
+        self.checkpoint(now_ms)
+    }
+
+    /// Saves a checkpoint if one is due and lets go of what no kept checkpoint needs.
+    pub fn maintain(&mut self, now_ms: i64) -> Result<(), CoreError> {
+        let elapsed = now_ms.saturating_sub(self.last_checkpoint_ms);
+        let due = elapsed >= self.config.checkpoint_interval_ms
+            || elapsed < 0
+            || self.bytes_since_checkpoint >= self.config.checkpoint_bytes;
+        if due && self.changed && self.is_recovered() {
+            self.checkpoint(now_ms)?;
+        }
+        Ok(())
+    }
+
+    /// Flushes everything and saves a checkpoint.
+    pub fn checkpoint(&mut self, now_ms: i64) -> Result<(), CoreError> {
+        self.flush(now_ms, true)?;
+        let checkpoint = Checkpoint {
+            site: self.config.site.clone(),
+            epoch: self.epoch,
+            intake_next: self.applied,
+            stamp: self.clock.last(),
+            next_seqs: self.next_seqs(),
+            accepted: self.lanes.each_ref().map(LaneWriter::accepted),
+            past: self.past.clone(),
+            rebirth: self.rebirth.clone(),
+            rules_source: self.rules.rules().source(),
+            rules_state: self.rules.snapshot(),
+            dedup: self.dedup.checkpoint()?,
+            queue: self.queue.state(),
+            dead_letters: self.counters.dead_letters,
+        };
+        self.checkpoints.save(checkpoint.intake_next, &checkpoint.encode()?)?;
+        self.counters.checkpoints += 1;
+        self.last_checkpoint_ms = now_ms;
+        self.bytes_since_checkpoint = 0;
+        self.changed = false;
+        self.intake_marks.push_back((now_ms, checkpoint.intake_next));
+        let kept = Kept { intake_next: checkpoint.intake_next, queue: checkpoint.queue, dedup: checkpoint.dedup };
+        self.kept.push_back(kept);
+        while self.kept.len() > CHECKPOINTS_KEPT {
+            self.kept.pop_front();
+        }
+        self.reclaim(now_ms)
+    }
+
+    fn reclaim(&mut self, now_ms: i64) -> Result<(), CoreError> {
+        let Some(oldest) = self.kept.front().filter(|_| self.kept.len() == CHECKPOINTS_KEPT) else { return Ok(()) };
+        self.queue.reclaim(&oldest.queue)?;
+        self.dedup.reclaim(&oldest.dedup)?;
+        while let Some(&(at, index)) = self.intake_marks.front() {
+            let old = at < now_ms.saturating_sub(self.config.intake_retention_ms) || at > now_ms;
+            let large = self.intake.bytes() > self.config.intake_bytes_max;
+            if index > oldest.intake_next || !(old || large) {
+                break;
+            }
+            self.intake_marks.pop_front();
+            self.intake.trim_front(index)?;
+        }
+        if self.dead.bytes() > DEAD_LETTER_BYTES_MAX {
+            let middle = self.dead.first_index() + (self.dead.next_index() - self.dead.first_index()) / 2;
+            self.dead.trim_front(middle)?;
+        }
+        Ok(())
+    }
+
+    /// True once the replay after a restart is done.
+    pub fn is_recovered(&self) -> bool {
+        self.applied >= self.replay_to
+    }
+
+    /// Records that the replay still has to apply.
+    pub fn replay_remaining(&self) -> u64 {
+        self.replay_to.saturating_sub(self.applied)
+    }
+
+    /// Where the uplink reads its blocks.
+    pub fn outbox(&self) -> QueueReader {
+        self.queue.reader()
+    }
+
+    /// Where local queries read, on any thread.
+    pub fn local_query(&self) -> LocalQuery {
+        LocalQuery::new(self.intake.reader(), self.queue.reader())
+    }
+
+    /// The outbox, for status.
+    pub fn queue(&self) -> &Queue {
+        &self.queue
+    }
+
+    /// The site's current life.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// The site's id.
+    pub fn site(&self) -> &SiteId {
+        &self.config.site
+    }
+
+    /// The next sequence of each lane.
+    pub fn next_seqs(&self) -> [Seq; 3] {
+        self.lanes.each_ref().map(LaneWriter::next_seq)
+    }
+
+    /// Sequences given in all lives and lanes, derived events included.
+    pub fn accepted_total(&self) -> u64 {
+        let past: u64 = self.past.iter().flat_map(|life| life.accepted).sum();
+        past + self.lanes.iter().map(LaneWriter::accepted).sum::<u64>()
+    }
+
+    /// Events of one lane that wait for the parent, the open block included.
+    pub fn pending_events(&self, lane: Lane) -> u64 {
+        let unwritten: u64 =
+            self.unwritten.iter().filter(|(l, ..)| *l == lane).map(|(_, h, _)| u64::from(h.events)).sum();
+        self.queue.lane(lane).pending.tally.pending + self.lanes[lane.index()].open().pending + unwritten
+    }
+
+    /// Counters since the core was opened.
+    pub fn counters(&self) -> CoreCounters {
+        self.counters
+    }
+
+    /// The rule engine, for status.
+    pub fn rules(&self) -> &Engine {
+        &self.rules
+    }
+
+    /// Ids remembered for deduplication.
+    pub fn ids_remembered(&self) -> usize {
+        self.dedup.len()
+    }
+
+    /// Bytes on disk by what they are for.
+    pub fn bytes_on_disk(&self) -> [(&'static str, u64); 4] {
+        [
+            ("intake", self.intake.bytes()),
+            ("outbox", self.queue.bytes_on_disk()),
+            ("ids", self.dedup.bytes()),
+            ("dead_letters", self.dead.bytes()),
+        ]
+    }
+
+    /// The newest dead letters as JSON lines, at most `limit`.
+    pub fn dead_letters(&self, limit: u64) -> Vec<Bytes> {
+        let end = self.dead.durable_end();
+        let start = self.dead.first_index().max(end.saturating_sub(limit));
+        (start..end).rev().filter_map(|index| self.dead.read(index).ok().flatten()).collect()
+    }
+
+    /// Free bytes on the disk of the data directory.
+    pub fn disk_available(&self) -> Option<u64> {
+        self.disk.available_bytes().ok()
+    }
+
+    /// The ledger: one row a life and lane.
+    pub fn ledger(&self) -> Vec<Row> {
+        let current = (self.epoch, self.lanes.each_ref().map(LaneWriter::accepted));
+        let lives = self.past.iter().map(|life| (life.epoch, life.accepted)).chain([current]);
+        lives.flat_map(|(epoch, accepted)| Lane::ALL.map(|lane| self.row(epoch, lane, accepted[lane.index()]))).collect()
+    }
+
+    fn row(&self, epoch: Epoch, lane: Lane, accepted: u64) -> Row {
+        let state = self.queue.lane(lane);
+        let books = state.lives.iter().find(|life| life.epoch == epoch).map(|life| &life.books);
+        let settled = books.map_or(0, |books| books.end());
+        let mut tally = books.map(|books| books.tally()).unwrap_or_default();
+        let mut sound = books.is_none_or(|books| books.balanced());
+        let mut ranges = books.map(|books| books.rows()).unwrap_or_default();
+        if epoch == self.epoch {
+            tally.add(&state.pending.tally);
+            tally.add(&self.lanes[lane.index()].open());
+            for (_, header, _) in self.unwritten.iter().filter(|(l, ..)| *l == lane) {
+                tally.pending += u64::from(header.events);
+                header.accounts.iter().for_each(|a| tally.account(a.disposition, a.len()));
+            }
+            // Blocks of an earlier life that still wait stand in its row.
+            let earlier = self.pending_of_earlier_lives(lane);
+            tally = minus(tally, earlier);
+            sound &= settled <= accepted;
+        } else if self.past.last().is_some_and(|life| life.epoch == epoch) {
+            tally.add(&self.pending_of_earlier_lives(lane));
+        }
+        if settled < accepted {
+            ranges.push(RangeRow::new(settled..accepted, "pending"));
+        }
+        Row {
+            site: self.config.site.clone(),
+            epoch,
+            lane,
+            accepted,
+            tally,
+            resent: 0,
+            balanced: sound && tally.total() == accepted,
+            ranges,
+        }
+    }
+
+    /// What waits of lives before the current one; read from the blocks, and only while there are any.
+    fn pending_of_earlier_lives(&self, lane: Lane) -> Tally {
+        let mut tally = Tally::default();
+        let state = self.queue.lane(lane);
+        let unsettled = |life: &PastLife| {
+            let settled = state.lives.iter().find(|l| l.epoch == life.epoch).map_or(0, |l| l.books.end());
+            settled < life.accepted[lane.index()]
+        };
+        if !self.past.iter().any(unsettled) {
+            return tally;
+        }
+        let reader = self.queue.reader();
+        let mut position = state.acked;
+        while let Ok(Some((at, block))) = reader.next(lane, position) {
+            let Ok(view) = BlockHeader::parse(&block) else { break };
+            if view.header.epoch >= self.epoch {
+                break;
+            }
+            tally.pending += u64::from(view.header.events);
+            view.header.accounts.iter().for_each(|a| tally.account(a.disposition, a.len()));
+            position = at + 1;
+        }
+        tally
+    }
+}
+
+fn over_limit(event: &Event) -> Option<String> {
+    grey_codec::check(event).err().map(|error| error.to_string())
+}
+
+fn minus(a: Tally, b: Tally) -> Tally {
+    Tally {
+        delivered: a.delivered.saturating_sub(b.delivered),
+        reduced: a.reduced.saturating_sub(b.reduced),
+        deduplicated: a.deduplicated.saturating_sub(b.deduplicated),
+        dropped: a.dropped.saturating_sub(b.dropped),
+        pending: a.pending.saturating_sub(b.pending),
+    }
+}

@@ -1,0 +1,150 @@
+//! The intake record: what one group commit accepted, in order.
+//!
+//! Layout, little-endian: version (1), stamp (8), uncertainty (4), epoch (8), the
+//! next sequence of each lane before the record (3 x 8), count of operations
+//! (variable), then the operations: a tag byte and
+//!
+//! ```text
+//! 0 event      lane byte (255: by kind), row
+//! 1 event      lane byte, client (8), packet id (2), row     MQTT QoS 2
+//! 2 release    client (8), packet id (2)
+//! 3 reset      client (8)
+//! 4 events     client (8), packet id (2), count (variable), then lane byte and row each
+//! ```
+//!
+//! A record without operations is a tick: it moves the rules' time.
+
+use bytes::BufMut;
+use grey_codec::{CodecError, row};
+use grey_ingest::{Op, Qos2Key};
+use grey_model::{Epoch, Lane, Reader, Seq, Stamp, Writer};
+
+const VERSION: u8 = 1;
+const LANE_BY_KIND: u8 = 255;
+/// Operations in one record: bounds the memory of a replay step.
+pub(crate) const OPS_MAX: u64 = 1_000_000;
+
+/// The fixed part of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RecordHeader {
+    pub(crate) stamp: Stamp,
+    /// The life that the sequences belong to.
+    pub(crate) epoch: Epoch,
+    /// The next sequence of each lane before this record is applied.
+    pub(crate) next_seqs: [Seq; 3],
+    pub(crate) ops: u64,
+}
+
+impl RecordHeader {
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        out.put_u8(VERSION);
+        out.put_u64_le(self.stamp.hlc);
+        out.put_u32_le(self.stamp.uncertainty_ms);
+        out.put_u64_le(self.epoch.0);
+        self.next_seqs.iter().for_each(|seq| out.put_u64_le(*seq));
+        out.put_varint(self.ops);
+    }
+
+    pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Self, CodecError> {
+        if reader.u8()? != VERSION {
+            return Err(reader.invalid("intake record version").into());
+        }
+        let stamp = Stamp { hlc: reader.u64()?, uncertainty_ms: reader.u32()? };
+        let epoch = Epoch(reader.u64()?);
+        let next_seqs = [reader.u64()?, reader.u64()?, reader.u64()?];
+        let ops = reader.count("operations", OPS_MAX)?;
+        Ok(Self { stamp, epoch, next_seqs, ops })
+    }
+}
+
+/// Writes one operation. Dead letters have a log of their own and are not written here.
+pub(crate) fn encode_op(op: &Op, out: &mut Vec<u8>) -> bool {
+    let lane_byte = |lane: &Option<Lane>| lane.map_or(LANE_BY_KIND, |l| l as u8);
+    let put_key = |out: &mut Vec<u8>, key: &Qos2Key| {
+        out.put_u64_le(key.client);
+        out.put_u16_le(key.packet_id);
+    };
+    match op {
+        Op::Event { event, lane, qos2: None } => {
+            out.put_u8(0);
+            out.put_u8(lane_byte(lane));
+            row::encode(event, out);
+        }
+        Op::Event { event, lane, qos2: Some(key) } => {
+            out.put_u8(1);
+            out.put_u8(lane_byte(lane));
+            put_key(out, key);
+            row::encode(event, out);
+        }
+        Op::Events { events, qos2 } => {
+            out.put_u8(4);
+            put_key(out, qos2);
+            out.put_varint(events.len() as u64);
+            for (event, lane) in events {
+                out.put_u8(lane_byte(lane));
+                row::encode(event, out);
+            }
+        }
+        Op::Release(key) => {
+            out.put_u8(2);
+            put_key(out, key);
+        }
+        Op::Reset { client } => {
+            out.put_u8(3);
+            out.put_u64_le(*client);
+        }
+        Op::DeadLetter { .. } => return false,
+    }
+    true
+}
+
+/// Reads one operation.
+pub(crate) fn decode_op(reader: &mut Reader<'_>) -> Result<Op, CodecError> {
+    let read_lane = |reader: &mut Reader<'_>| -> Result<Option<Lane>, CodecError> {
+        match reader.u8()? {
+            LANE_BY_KIND => Ok(None),
+            byte => Ok(Some(Lane::from_u8(byte).ok_or_else(|| reader.invalid("lane"))?)),
+        }
+    };
+    let read_key = |reader: &mut Reader<'_>| -> Result<Qos2Key, CodecError> {
+        Ok(Qos2Key { client: reader.u64()?, packet_id: reader.u16()? })
+    };
+    Ok(match reader.u8()? {
+        0 => {
+            let lane = read_lane(reader)?;
+            Op::Event { event: row::decode(reader)?, lane, qos2: None }
+        }
+        1 => {
+            let lane = read_lane(reader)?;
+            let key = read_key(reader)?;
+            Op::Event { event: row::decode(reader)?, lane, qos2: Some(key) }
+        }
+        2 => Op::Release(read_key(reader)?),
+        3 => Op::Reset { client: reader.u64()? },
+        4 => {
+            let qos2 = read_key(reader)?;
+            let count = reader.count("events", OPS_MAX)?;
+            let mut events = Vec::new();
+            for _ in 0..count {
+                let lane = read_lane(reader)?;
+                events.push((row::decode(reader)?, lane));
+            }
+            Op::Events { events, qos2 }
+        }
+        _ => return Err(reader.invalid("operation").into()),
+    })
+}
+
+/// Reads a whole record.
+pub(crate) fn decode(record: &[u8]) -> Result<(RecordHeader, Vec<Op>), CodecError> {
+    let mut reader = Reader::new(record);
+    let header = RecordHeader::decode(&mut reader)?;
+    let mut ops = Vec::with_capacity(header.ops.min(record.len() as u64 / 4) as usize);
+    for _ in 0..header.ops {
+        ops.push(decode_op(&mut reader)?);
+    }
+    if !reader.is_empty() {
+        return Err(reader.invalid("end of intake record").into());
+    }
+    Ok((header, ops))
+}

@@ -1,0 +1,1 @@
+//! The edge agent as a library.

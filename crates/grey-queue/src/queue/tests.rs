@@ -1,0 +1,205 @@
+//! The outbox on a simulated disk.
+
+use super::*;
+use crate::reader::QueueReader;
+use grey_disk::SimDisk;
+use grey_model::{Account, Compression, Epoch, RuleId, Stamp};
+use proptest::prelude::*;
+
+const DIR: &str = "outbox";
+
+fn site() -> SiteId {
+    SiteId::new("site-1").unwrap()
+}
+
+fn block(lane: Lane, first_seq: u64, events: u32, reduced: u32) -> (BlockHeader, Bytes) {
+    let span = events + reduced;
+    let end = first_seq + u64::from(span);
+    let reduced_run =
+        Account { range: first_seq + u64::from(events)..end, disposition: Disposition::Reduced(RuleId(0)) };
+    let header = BlockHeader {
+        site: site(),
+        epoch: Epoch(1),
+        lane,
+        first_seq,
+        span,
+        events,
+        time_min_ms: 0,
+        time_max_ms: 0,
+        stamp: Stamp::at_unix_ms(1_000),
+        kinds: 1,
+        intake: 0,
+        compression: Compression::None,
+        payload_raw_len: 0,
+        accounts: if reduced > 0 { vec![reduced_run] } else { Vec::new() },
+    };
+    let bytes = header.encode(&[7; 300]);
+    (header, bytes)
+}
+
+fn open(disk: &SimDisk, state: Option<QueueState>) -> (Queue, Vec<Repair>) {
+    let disk: Arc<dyn Disk> = Arc::new(disk.clone());
+    let config = QueueConfig { bytes_max: 1 << 20, segment_bytes_max: 4096 };
+    Queue::open(&disk, Path::new(DIR), site(), config, state).unwrap()
+}
+
+fn read_all(reader: &QueueReader, lane: Lane) -> Vec<(u64, std::ops::Range<u64>)> {
+    let mut found = Vec::new();
+    let mut from = 0;
+    while let Some((at, block)) = reader.next(lane, from).unwrap() {
+        found.push((at, BlockHeader::parse(&block).unwrap().header.range()));
+        from = at + 1;
+    }
+    found
+}
+
+fn fill(queue: &mut Queue, lane: Lane, blocks: u64) {
+    for n in 0..blocks {
+        let (header, bytes) = block(lane, n * 3, 2, 1);
+        queue.append(lane, &header, &bytes).unwrap();
+    }
+    queue.commit().unwrap();
+}
+
+#[test]
+fn blocks_wait_until_acknowledged_and_then_give_their_space_back() {
+    let disk = SimDisk::new(1);
+    let (mut queue, _) = open(&disk, None);
+    fill(&mut queue, Lane::Bulk, 100);
+    assert_eq!(queue.lane(Lane::Bulk).pending.tally.pending, 200);
+    assert_eq!(read_all(&queue.reader(), Lane::Bulk).len(), 100);
+    let full = queue.bytes_on_disk();
+    queue.ack(Lane::Bulk, 90).unwrap();
+    assert_eq!(queue.bytes_on_disk(), full, "space returns only after a checkpoint");
+    let state = queue.state();
+    queue.reclaim(&state).unwrap();
+    assert!(queue.bytes_on_disk() < full / 3);
+    assert_eq!(queue.lane(Lane::Bulk).pending.blocks, 10);
+    let life = &queue.lane(Lane::Bulk).lives[0];
+    assert_eq!((life.books.tally().delivered, life.books.tally().reduced), (180, 90));
+    assert!(life.books.balanced());
+}
+
+#[test]
+fn a_restart_counts_what_came_after_the_checkpoint() {
+    let disk = SimDisk::new(2);
+    let (mut queue, _) = open(&disk, None);
+    fill(&mut queue, Lane::Normal, 10);
+    let state = queue.state();
+    for n in 10..15 {
+        let (header, bytes) = block(Lane::Normal, n * 3, 2, 1);
+        queue.append(Lane::Normal, &header, &bytes).unwrap();
+    }
+    queue.commit().unwrap();
+    let expected = queue.state();
+    drop(queue);
+    disk.crash();
+    for state in [Some(state), None] {
+        let (queue, repairs) = open(&disk, state);
+        assert_eq!(repairs, []);
+        assert_eq!(queue.state().lanes[1].pending, expected.lanes[1].pending);
+        assert_eq!(queue.lane(Lane::Normal).end_seq, 45);
+    }
+}
+
+#[test]
+fn a_lost_segment_becomes_a_receipt() {
+    let disk = SimDisk::new(3);
+    let (mut queue, _) = open(&disk, None);
+    fill(&mut queue, Lane::Bulk, 60);
+    let state = queue.state();
+    drop(queue);
+    let lane_dir = Path::new(DIR).join("bulk");
+    let view: &dyn Disk = &disk;
+    let mut segments: Vec<_> = view.read_dir(&lane_dir).unwrap().into_iter().filter(|e| !e.is_dir && e.len > 500).collect();
+    assert!(segments.len() > 3, "{segments:?}");
+    let victim = segments.remove(1);
+    view.remove_file(&lane_dir.join(victim.name)).unwrap();
+    let (mut queue, _) = open(&disk, Some(state));
+    let mut covered = grey_model::RangeSet::new();
+    let mut dropped = 0;
+    let mut from = 0;
+    while let Some((at, block)) = queue.reader().next(Lane::Bulk, from).unwrap() {
+        let header = BlockHeader::parse(&block).unwrap().header;
+        assert_eq!(covered.insert(header.range()), u64::from(header.span), "no sequence twice");
+        dropped += header
+            .accounts
+            .iter()
+            .filter(|a| a.disposition == Disposition::DroppedDamage)
+            .map(Account::len)
+            .sum::<u64>();
+        from = at + 1;
+    }
+    assert_eq!(covered.contiguous_end(), 180, "no gap");
+    assert!(dropped > 0 && dropped < 60, "{dropped}");
+    assert_eq!(queue.reader().lost_blocks().len(), 1);
+    queue.ack(Lane::Bulk, 60).unwrap();
+    let books = &queue.lane(Lane::Bulk).lives[0].books;
+    assert_eq!((books.end(), books.tally().dropped, books.balanced()), (180, dropped, true));
+    assert_eq!(queue.lane(Lane::Bulk).pending, Pending::default());
+}
+
+#[test]
+fn the_limit_is_in_bytes() {
+    let disk = SimDisk::new(4);
+    let (mut queue, _) = open(&disk, None);
+    let mut n = 0;
+    while !queue.is_full() {
+        let (header, bytes) = block(Lane::Bulk, n, 1, 0);
+        queue.append(Lane::Bulk, &header, &bytes).unwrap();
+        n += 1;
+    }
+    queue.commit().unwrap();
+    assert!(queue.bytes_pending() >= 1 << 20);
+    queue.ack(Lane::Bulk, n / 2).unwrap();
+    assert!(!queue.is_full());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever is appended, acknowledged, checkpointed and crashed: a lane
+    /// never has a gap, and pending + settled is what was committed.
+    #[test]
+    fn crashes_keep_the_lane_whole(seed: u64, steps in prop::collection::vec(0_u8..6, 1..60)) {
+        let disk = SimDisk::new(seed);
+        let (mut queue, _) = open(&disk, None);
+        let mut saved = queue.state();
+        let mut next = 0;
+        let mut committed = 0;
+        for step in steps {
+            match step {
+                0..=2 => {
+                    let (header, bytes) = block(Lane::Bulk, next, 2, 1);
+                    queue.append(Lane::Bulk, &header, &bytes).unwrap();
+                    next += 3;
+                }
+                3 => {
+                    queue.commit().unwrap();
+                    committed = next;
+                }
+                4 => {
+                    queue.commit().unwrap();
+                    committed = next;
+                    let end = queue.lane(Lane::Bulk).end;
+                    let acked = queue.lane(Lane::Bulk).acked;
+                    queue.ack(Lane::Bulk, acked + (end - acked) / 2).unwrap();
+                    saved = queue.state();
+                    queue.reclaim(&saved).unwrap();
+                }
+                _ => {
+                    drop(queue);
+                    disk.crash();
+                    queue = open(&disk, Some(saved.clone())).0;
+                    prop_assert!(queue.lane(Lane::Bulk).end_seq >= committed);
+                    next = queue.lane(Lane::Bulk).end_seq;
+                    committed = next;
+                }
+            }
+        }
+        queue.commit().unwrap();
+        let state = queue.lane(Lane::Bulk);
+        let settled = state.lives.first().map_or(0, |l| l.books.end());
+        prop_assert_eq!(settled + state.pending.tally.total(), next);
+    }
+}

@@ -1,0 +1,262 @@
+//! The state machine of a replicated tier on top of its consensus group.
+//!
+//! Owned by one thread. Inputs are ticks, peer messages, blocks to replicate
+//! and acknowledgements from the tier above; [`ReplicaCore::poll`] does one
+//! round of consensus (at most one fsync) and says what came of it.
+//!
+//! The applied state is behind a read-write lock so that queries and the
+//! uplink read it without waiting for the disk: the lock is never held
+//! across I/O.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+
+use bytes::Bytes;
+use grey_consensus::{ConsensusError, EntryReader, Group, ProposeError, Restored, Status};
+use grey_disk::Disk;
+use grey_ledger::{Applied, Command, Replicated, Role, SiteReport, SnapshotError};
+use grey_model::{Lane, Seq};
+use grey_sync::Outcome;
+
+/// Entries applied between two checkpoints: bounds the replay at a start.
+const CHECKPOINT_ENTRIES: u64 = 20_000;
+/// Bytes applied between two checkpoints.
+const CHECKPOINT_BYTES: u64 = 64 << 20;
+
+/// Why a replica cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplicaError {
+    /// Consensus or its disk failed.
+    #[error(transparent)]
+    Consensus(#[from] ConsensusError),
+    /// A checkpoint cannot be loaded.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+}
+
+/// The applied state, shared for reading.
+#[derive(Debug, Clone)]
+pub struct SharedState(Arc<RwLock<Replicated>>);
+
+impl SharedState {
+    fn new(state: Replicated) -> Self {
+        Self(Arc::new(RwLock::new(state)))
+    }
+
+    /// The state as of the last applied entry.
+    pub fn read(&self) -> RwLockReadGuard<'_, Replicated> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut Replicated) -> T) -> T {
+        change(&mut self.0.write().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// A block that was applied with sequences that were new.
+#[derive(Debug, Clone)]
+pub struct NewBlock {
+    /// Its log index.
+    pub index: u64,
+    /// The block.
+    pub block: Bytes,
+    /// Which of its sequences were new.
+    pub fresh: Vec<Range<Seq>>,
+}
+
+/// What one round brought.
+#[derive(Debug, Default)]
+pub struct Round {
+    /// Messages to other members.
+    pub messages: Vec<(u64, Bytes)>,
+    /// What became of proposed blocks, by the token given to them.
+    pub outcomes: Vec<(u64, Outcome)>,
+    /// Blocks that were applied, in log order; duplicates are left out.
+    pub blocks: Vec<NewBlock>,
+    /// The state was replaced by a checkpoint from the leader.
+    pub restored: bool,
+    /// Leadership or membership changed.
+    pub role_changed: bool,
+    /// Entries applied.
+    pub applied: u64,
+}
+
+impl Round {
+    /// True when nothing happened: there is nothing more to poll for.
+    pub fn is_idle(&self) -> bool {
+        self.messages.is_empty() && self.outcomes.is_empty() && self.applied == 0 && !self.restored && !self.role_changed
+    }
+}
+
+/// One member of a replicated tier.
+#[derive(Debug)]
+pub struct ReplicaCore {
+    group: Group,
+    state: SharedState,
+    role: Role,
+    next_token: u64,
+    /// Our group tokens to the caller's.
+    proposals: BTreeMap<u64, u64>,
+    /// Acknowledged by the tier above and not yet proposed, by lane.
+    acked: [Option<u64>; 3],
+    entries_since_checkpoint: u64,
+    bytes_since_checkpoint: u64,
+}
+
+impl ReplicaCore {
+    /// Opens the group's directory and loads its newest checkpoint.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        role: Role,
+        config: grey_consensus::Config,
+    ) -> Result<(Self, Restored), ReplicaError> {
+        let (group, restored) = Group::open(disk, dir, config)?;
+        let state = match &restored.checkpoint {
+            Some((_, bytes)) => Replicated::restore(bytes)?,
+            None => Replicated::new(role),
+        };
+        let core = Self {
+            group,
+            state: SharedState::new(state),
+            role,
+            next_token: 0,
+            proposals: BTreeMap::new(),
+            acked: [None; 3],
+            entries_since_checkpoint: 0,
+            bytes_since_checkpoint: 0,
+        };
+        Ok((core, restored))
+    }
+
+    /// One step of the consensus clock.
+    pub fn tick(&mut self) {
+        self.group.tick();
+    }
+
+    /// Takes a message from another member.
+    pub fn step(&mut self, from: u64, message: &[u8]) -> Result<(), ConsensusError> {
+        self.group.step(from, message)
+    }
+
+    /// Proposes a block; `token` comes back in [`Round::outcomes`].
+    pub fn propose_block(&mut self, token: u64, block: Bytes) -> Result<(), ProposeError> {
+        let group_token = self.propose(&Command::Block(block))?;
+        self.proposals.insert(group_token, token);
+        Ok(())
+    }
+
+    /// Proposes what is known of sites.
+    pub fn propose_sites(&mut self, reports: Vec<SiteReport>) -> Result<(), ProposeError> {
+        self.propose(&Command::Sites(reports)).map(|_| ())
+    }
+
+    /// The tier above has every block of the lane below a log index. Acknowledgements are
+    /// gathered and proposed once a round.
+    pub fn forwarded(&mut self, lane: Lane, upto: u64) {
+        let acked = &mut self.acked[lane.index()];
+        *acked = (*acked).max(Some(upto));
+    }
+
+    fn propose(&mut self, command: &Command) -> Result<u64, ProposeError> {
+        self.next_token += 1;
+        self.group.propose(self.next_token, command.encode())?;
+        Ok(self.next_token)
+    }
+
+    fn propose_forwarded(&mut self) {
+        for lane in Lane::ALL {
+            let Some(upto) = self.acked[lane.index()].filter(|upto| *upto > 0) else { continue };
+            let waits = self.state.read().next_pending(lane, 0).is_some_and(|block| block.index < upto);
+            // Lost with leadership is harmless: the next leader sends again and is told again.
+            if !waits || self.propose(&Command::Forwarded { lane, upto: upto - 1 }).is_ok() {
+                self.acked[lane.index()] = None;
+            }
+        }
+    }
+
+    /// One round of consensus.
+    pub fn poll(&mut self) -> Result<Round, ReplicaError> {
+        self.propose_forwarded();
+        let output = self.group.poll()?;
+        let mut round = Round { messages: output.messages, role_changed: output.role_changed, ..Round::default() };
+        if let Some((_, bytes)) = output.restored {
+            let state = Replicated::restore(&bytes)?;
+            self.state.change(|held| *held = state);
+            round.restored = true;
+        }
+        for token in output.dropped {
+            if let Some(token) = self.proposals.remove(&token) {
+                round.outcomes.push((token, Outcome::Dropped));
+            }
+        }
+        round.applied = output.committed.len() as u64;
+        for entry in output.committed {
+            let applied = self.state.change(|state| state.apply(entry.index, &entry.data));
+            self.entries_since_checkpoint += 1;
+            self.bytes_since_checkpoint += entry.data.len() as u64;
+            let outcome = match applied {
+                Applied::Accepted { fresh } => {
+                    round.blocks.push(NewBlock { index: entry.index, block: entry.data.slice(1..), fresh });
+                    Outcome::Committed
+                }
+                Applied::Refused(reason) => {
+                    tracing::error!(index = entry.index, reason, "a replicated command was refused");
+                    Outcome::Dropped
+                }
+                _ => Outcome::Committed,
+            };
+            if let Some(token) = entry.token.and_then(|token| self.proposals.remove(&token)) {
+                round.outcomes.push((token, outcome));
+            }
+        }
+        Ok(round)
+    }
+
+    /// True when the replay that a restart would need has grown long.
+    pub fn is_checkpoint_due(&self) -> bool {
+        self.entries_since_checkpoint >= CHECKPOINT_ENTRIES || self.bytes_since_checkpoint >= CHECKPOINT_BYTES
+    }
+
+    /// Saves the state and lets the log go up to what the state still needs.
+    pub fn checkpoint(&mut self) -> Result<(), ReplicaError> {
+        let (applied, floor, snapshot) = {
+            let state = self.state.read();
+            (state.applied(), state.floor(), state.snapshot())
+        };
+        if applied > 0 && self.entries_since_checkpoint > 0 {
+            self.group.save_checkpoint(applied, &snapshot)?;
+            self.group.set_floor(floor)?;
+        }
+        self.entries_since_checkpoint = 0;
+        self.bytes_since_checkpoint = 0;
+        Ok(())
+    }
+
+    /// Hands leadership to the most caught-up member; false when there is none or this is no leader.
+    pub fn transfer_leadership(&mut self) -> bool {
+        self.group.transfer_leadership()
+    }
+
+    /// Consensus status.
+    pub fn status(&self) -> Status {
+        self.group.status()
+    }
+
+    /// The applied state.
+    pub fn state(&self) -> SharedState {
+        self.state.clone()
+    }
+
+    /// Reads entries on any thread.
+    pub fn entries(&self) -> EntryReader {
+        self.group.log_reader()
+    }
+
+    /// What this tier does with what it accepted.
+    pub fn role(&self) -> Role {
+        self.role
+    }
+}

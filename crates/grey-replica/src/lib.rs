@@ -1,0 +1,1 @@
+//! A replicated tier: consensus, books, uplink in and uplink out.

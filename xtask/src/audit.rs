@@ -1,0 +1,269 @@
+//! The comparison that every claim rests on: what devices were acknowledged
+//! for, against every event that the coordinator lists.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use crate::federation::{Edge, Federation, Forward, LedgerRow, SiteView, Snapshot, Watch, http, sum};
+use crate::plant::{NumberSet, Plant, Record};
+use crate::workspace::{list, text};
+
+/// Events asked for at once.
+const PAGE_EVENTS: usize = 1_000;
+/// Ids named in a report; the counts are complete.
+const EXAMPLES_MAX: usize = 5;
+
+/// What the coordinator lists for one site.
+#[derive(Debug, Default)]
+pub(crate) struct Listed {
+    /// Sequences by epoch and lane.
+    sequences: BTreeMap<(u64, String), NumberSet>,
+    /// Reading numbers by the device's part of their ids.
+    readings: BTreeMap<String, NumberSet>,
+    /// Events that are no readings: made by rules at the site.
+    derived: u64,
+    /// Sequences or ids that were listed twice.
+    twice: u64,
+    examples: Vec<String>,
+}
+
+impl Listed {
+    /// Reads all pages of a site.
+    pub(crate) async fn read(coordinator: SocketAddr, site: &str) -> Result<Self> {
+        let mut listed = Self::default();
+        let mut cursor = String::new();
+        loop {
+            let path = format!("/v1/events?site={site}&limit={PAGE_EVENTS}{cursor}");
+            let page = http::get_json(coordinator, &path).await?;
+            for event in list(&page["events"]) {
+                listed.add(event).with_context(|| format!("{path}: {event}"))?;
+            }
+            match page["cursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={}", http::escaped(next)),
+                None => return Ok(listed),
+            }
+        }
+    }
+
+    fn add(&mut self, event: &Value) -> Result<()> {
+        let epoch = event["epoch"].as_u64().context("an event without `epoch`")?;
+        let seq = event["seq"].as_u64().context("an event without `seq`")?;
+        let key = (epoch, text(event, "lane").to_owned());
+        let new_place = self.sequences.entry(key).or_default().insert(seq);
+        let mut new_id = true;
+        match (text(event, "kind"), Record::split_id(text(event, "id"))) {
+            ("reading", Some((prefix, n))) => {
+                if !self.readings.contains_key(prefix) {
+                    self.readings.insert(prefix.to_owned(), NumberSet::default());
+                }
+                new_id = self.readings.get_mut(prefix).is_none_or(|numbers| numbers.insert(n));
+            }
+            ("reading", None) => {}
+            _ => self.derived += 1,
+        }
+        if !(new_place && new_id) {
+            self.twice += 1;
+            self.example(|| format!("twice: {event}"));
+        }
+        Ok(())
+    }
+
+    fn example(&mut self, line: impl FnOnce() -> String) {
+        if self.examples.len() < EXAMPLES_MAX {
+            self.examples.push(line());
+        }
+    }
+
+    /// How many events were listed.
+    pub(crate) fn events(&self) -> u64 {
+        self.sequences.values().map(NumberSet::len).sum::<u64>() + self.twice
+    }
+}
+
+/// The finding about one site.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) struct Finding {
+    /// Readings that devices were acknowledged for.
+    pub(crate) acknowledged: u64,
+    /// Acknowledged, and neither listed nor accounted for.
+    pub(crate) lost: u64,
+    /// Listed or counted more than once.
+    pub(crate) duplicated: u64,
+    /// Events listed.
+    pub(crate) listed: u64,
+    /// Listed differs from what the ledger calls delivered, or the like.
+    pub(crate) contradictions: Vec<String>,
+}
+
+impl Finding {
+    /// Nothing lost, nothing twice, and the ledger tells the same.
+    pub(crate) fn is_clean(&self) -> bool {
+        self.lost == 0 && self.duplicated == 0 && self.contradictions.is_empty()
+    }
+}
+
+/// Compares one site's records with the coordinator's list and ledger rows.
+pub(crate) fn compare(forward: Forward, records: &[Arc<Record>], listed: &mut Listed, rows: &[LedgerRow]) -> Finding {
+    let mut finding = Finding { duplicated: listed.twice, listed: listed.events(), ..Finding::default() };
+    let mut unknown = 0;
+    for record in records {
+        let acknowledged = record.numbers();
+        finding.acknowledged += acknowledged.len();
+        if forward != Forward::Raw {
+            continue;
+        }
+        let none = NumberSet::default();
+        let at_coordinator = listed.readings.get(record.prefix()).unwrap_or(&none);
+        let missing: Vec<u64> = acknowledged.iter().filter(|n| !at_coordinator.contains(*n)).collect();
+        let strange = at_coordinator.iter().filter(|n| !acknowledged.contains(*n)).count() as u64;
+        finding.lost += missing.len() as u64;
+        unknown += strange;
+        for n in missing.into_iter().take(EXAMPLES_MAX) {
+            listed.example(|| format!("lost: {}", record.id(n)));
+        }
+    }
+    if unknown > 0 {
+        finding.contradictions.push(format!("{unknown} listed readings that no device was acknowledged for"));
+    }
+
+    // Independent of ids: the ledger's sequences, less the resends and what
+    // rules made, are the readings that devices were acknowledged for.
+    let total = sum(rows.iter());
+    let readings = (total.accepted - total.dropped.min(total.accepted))
+        .saturating_sub(total.deduplicated)
+        .saturating_sub(listed.derived);
+    if forward == Forward::Raw {
+        if readings != finding.acknowledged {
+            let said = format!("the ledger counts {readings} readings, the devices {}", finding.acknowledged);
+            finding.contradictions.push(said);
+        }
+    } else {
+        finding.lost += finding.acknowledged.saturating_sub(readings);
+        finding.duplicated += readings.saturating_sub(finding.acknowledged);
+    }
+    if total.delivered != finding.listed {
+        let said = format!("the ledger calls {} events delivered, {} are listed", total.delivered, finding.listed);
+        finding.contradictions.push(said);
+    }
+    for example in &listed.examples {
+        finding.contradictions.push(example.clone());
+    }
+    finding
+}
+
+/// Waits until nothing is pending anywhere and the coordinator's ledger has
+/// all that the sites' ledgers have.
+async fn settled(federation: &Federation, watch: &Watch, plants: &[Plant], within: Duration) -> Result<Snapshot> {
+    let asked = Instant::now();
+    let holds = |snapshot: &Snapshot| {
+        let sites = federation.edges.iter().zip(&snapshot.sites).zip(plants);
+        let handed_on = |((edge, site), plant): ((&Edge, &SiteView), &Plant)| {
+            let (below, above) = (sum(site.ledger.iter()), sum(snapshot.rows_of(edge.name)));
+            site.answers
+                && site.pending + below.pending == 0
+                && below.accepted >= plant.acknowledged()
+                && above.accepted == below.accepted
+        };
+        snapshot.at > asked && sum(snapshot.hub_ledger.iter()).pending == 0 && sites.into_iter().all(handed_on)
+    };
+    watch.until("every tier to hand on what it holds", within, holds).await
+}
+
+/// Audits every site once all tiers have settled. Windows may still close
+/// meanwhile: the audit is made again until the ledgers stood still around it.
+pub(crate) async fn audit_settled(
+    federation: &Federation,
+    watch: &Watch,
+    plants: &[Plant],
+    within: Duration,
+) -> Result<(Snapshot, Vec<(&'static str, Finding)>)> {
+    loop {
+        let before = settled(federation, watch, plants, within).await?;
+        let mut findings = Vec::new();
+        for (edge, plant) in federation.edges.iter().zip(plants) {
+            let mut listed = Listed::read(federation.coordinator.http, edge.name).await?;
+            let rows: Vec<LedgerRow> = before.rows_of(edge.name).cloned().collect();
+            findings.push((edge.name, compare(edge.forward, &plant.records, &mut listed, &rows)));
+        }
+        let after = settled(federation, watch, plants, within).await?;
+        if before.ledger == after.ledger {
+            return Ok((after, findings));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn record(numbers: std::ops::Range<u64>) -> Arc<Record> {
+        let record = Record::new("s", "d");
+        numbers.for_each(|n| {
+            record.acknowledge(n);
+        });
+        Arc::new(record)
+    }
+
+    fn listed(events: &[(u64, &str)]) -> Listed {
+        let mut listed = Listed::default();
+        for (seq, id) in events {
+            let event = json!({ "epoch": 1, "lane": "bulk", "seq": seq, "kind": "reading", "id": id });
+            listed.add(&event).unwrap();
+        }
+        listed
+    }
+
+    fn rows(accepted: u64, deduplicated: u64, reduced: u64) -> Vec<LedgerRow> {
+        let delivered = accepted - deduplicated - reduced;
+        vec![LedgerRow { accepted, deduplicated, reduced, delivered, balanced: true, ..LedgerRow::default() }]
+    }
+
+    #[test]
+    fn each_once_is_clean_also_after_a_resend() {
+        let mut all = listed(&[(0, "s.d.0"), (1, "s.d.1"), (3, "s.d.2")]);
+        let finding = compare(Forward::Raw, &[record(0..3)], &mut all, &rows(4, 1, 0));
+        assert!(finding.is_clean(), "{finding:?}");
+    }
+
+    #[test]
+    fn a_loss_and_a_double_are_found_by_id() {
+        let mut wrong = listed(&[(0, "s.d.0"), (1, "s.d.1"), (2, "s.d.1")]);
+        let finding = compare(Forward::Raw, &[record(0..3)], &mut wrong, &rows(3, 0, 0));
+        assert_eq!((finding.lost, finding.duplicated), (1, 1), "{finding:?}");
+        assert!(finding.contradictions.iter().any(|line| line == "lost: s.d.2"));
+    }
+
+    #[test]
+    fn a_reading_that_nobody_was_acknowledged_for_is_found() {
+        let mut wrong = listed(&[(0, "s.d.0"), (1, "s.d.9")]);
+        let finding = compare(Forward::Raw, &[record(0..1)], &mut wrong, &rows(2, 0, 0));
+        assert!(!finding.is_clean());
+    }
+
+    #[test]
+    fn a_reduced_site_is_checked_by_count() {
+        let mut derived = Listed::default();
+        derived.add(&json!({ "epoch": 1, "lane": "normal", "seq": 0, "kind": "aggregate" })).unwrap();
+        let mut row = rows(11, 0, 10);
+        assert!(compare(Forward::Aggregates, &[record(0..10)], &mut derived, &row).is_clean());
+        let short = compare(Forward::Aggregates, &[record(0..12)], &mut derived, &row);
+        assert_eq!(short.lost, 2);
+        row[0].accepted = 13;
+        let surplus = compare(Forward::Aggregates, &[record(0..10)], &mut derived, &row);
+        assert_eq!(surplus.duplicated, 2);
+    }
+
+    #[test]
+    fn a_ledger_that_says_otherwise_is_a_contradiction() {
+        let mut all = listed(&[(0, "s.d.0")]);
+        let mut row = rows(1, 0, 0);
+        row[0].delivered = 2;
+        assert!(!compare(Forward::Raw, &[record(0..1)], &mut all, &row).is_clean());
+    }
+}

@@ -1,0 +1,24 @@
+//! `cargo xtask sim`: the federation under virtual time.
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::workspace;
+
+/// Which seeds.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Seeds to run, as FIRST..END
+    #[arg(long, default_value = "0..1000", value_name = "A..B")]
+    pub(crate) seeds: String,
+    /// Further arguments for grey-sim, after `--`
+    #[arg(last = true)]
+    pub(crate) rest: Vec<String>,
+}
+
+/// Builds and runs `grey-sim`.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let mut command = workspace::cargo("run");
+    command.args(["--release", "--package", "grey-sim", "--", "--seeds", &options.seeds]).args(&options.rest);
+    workspace::run(&mut command)
+}

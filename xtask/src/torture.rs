@@ -1,0 +1,160 @@
+//! `cargo xtask torture`: a million events through real processes, while the
+//! edge agent and the hub's leader are killed again and again, and then the
+//! comparison of what devices were acknowledged for with what arrived.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use serde_json::json;
+
+use crate::audit::audit_settled;
+use crate::demo::{Signals, in_scratch};
+use crate::federation::{self, Binaries, Federation, Forward, Node, Scratch, SitePlan, Watch};
+use crate::plant::{Pace, Plant, Profile};
+
+/// The site sends every reading up, so that each can be looked for by its id.
+const SITE: SitePlan = SitePlan { name: "tortured", forward: Forward::Raw };
+const HUB_NODES: u64 = 3;
+/// How long a killed process stays away.
+const AWAY: Duration = Duration::from_millis(300);
+/// No acknowledgement for so long means that the run is stuck.
+const PROGRESS_WITHIN: Duration = Duration::from_secs(120);
+/// Longest wait for the backlog after the last acknowledgement.
+const SETTLE_WITHIN: Duration = Duration::from_secs(1_800);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+const SAY_EVERY: Duration = Duration::from_secs(5);
+
+/// How much of it.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Readings in all, each with an id of its own
+    #[arg(long, default_value_t = 1_000_000)]
+    events: u64,
+    /// How often the agent, and how often the hub's leader, is killed (SIGKILL)
+    #[arg(long, default_value_t = 5)]
+    kills: u64,
+    /// MQTT connections
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    clients: u64,
+}
+
+/// Builds, runs and compares.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let binaries = Binaries::build()?;
+    in_scratch("torture", async |scratch| {
+        let mut signals = Signals::listen()?;
+        signals.or_stop(torture(options, &binaries, scratch)).await
+    })
+}
+
+async fn torture(options: &Options, binaries: &Binaries, scratch: &Scratch) -> Result<()> {
+    let mut federation = Federation::start(binaries, scratch, &[SITE], HUB_NODES).await?;
+    let watch = federation.watch();
+    let each = options.events.div_ceil(options.clients);
+    let events = each * options.clients;
+    let agent = federation.edges[0].mqtt;
+    let devices = [(Profile::Vibration, usize::try_from(options.clients)?)];
+    let mut plants = vec![Plant::start(SITE.name, agent, &devices, Pace::Flood { readings: each })];
+    println!("{events} readings from {} connections, {} kills each", options.clients, options.kills);
+
+    let began = Instant::now();
+    // Agent and leader take turns, evenly over the run.
+    let blows = options.kills * 2;
+    for blow in 1..=blows {
+        reach(&mut federation, &plants[0], events * blow / (blows + 1)).await?;
+        if blow % 2 == 1 {
+            kill_agent(&mut federation).await?;
+        } else {
+            kill_leader(&mut federation, &watch).await?;
+        }
+    }
+    reach(&mut federation, &plants[0], events).await?;
+    let took = began.elapsed();
+    plants[0].finished(PROGRESS_WITHIN).await?;
+    let rate = events as f64 / took.as_secs_f64();
+    println!("all {events} acknowledged after {:.1} s ({rate:.0}/s, outages included)", took.as_secs_f64());
+
+    let (_, findings) = audit_settled(&federation, &watch, &plants, SETTLE_WITHIN).await?;
+    let (_, finding) = findings.first().context("one site was audited")?;
+    for line in &finding.contradictions {
+        println!("{line}");
+    }
+    let resent = plants[0].counters.resent.load(Ordering::Relaxed);
+    let clean = finding.is_clean() && finding.acknowledged == events && finding.listed == events;
+    println!(
+        "{}",
+        json!({
+            "acknowledged": finding.acknowledged,
+            "delivered": finding.listed,
+            "missing": finding.lost,
+            "duplicates": finding.duplicated,
+            "resent_by_devices": resent,
+            "agent_kills": options.kills,
+            "leader_kills": options.kills,
+            "seconds": took.as_secs_f64(),
+            "exact": clean,
+        })
+    );
+    drop(watch);
+    for unclean in federation.drain().await {
+        println!("did not end cleanly: {unclean}");
+    }
+    if !clean {
+        bail!("the coordinator does not hold exactly what was acknowledged");
+    }
+    Ok(())
+}
+
+/// Waits until so many readings are acknowledged.
+async fn reach(federation: &mut Federation, plant: &Plant, goal: u64) -> Result<()> {
+    let (mut last, mut since, mut said) = (plant.acknowledged(), Instant::now(), Instant::now());
+    loop {
+        let now = plant.acknowledged();
+        if now >= goal {
+            return Ok(());
+        }
+        federation.check_alive()?;
+        if now > last {
+            (last, since) = (now, Instant::now());
+        }
+        if since.elapsed() > PROGRESS_WITHIN {
+            bail!("stuck at {now} of {goal}: nothing was acknowledged for {PROGRESS_WITHIN:?}");
+        }
+        if said.elapsed() > SAY_EVERY {
+            said = Instant::now();
+            println!("{now} acknowledged");
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+async fn kill_agent(federation: &mut Federation) -> Result<()> {
+    let edge = &mut federation.edges[0];
+    edge.process.kill()?;
+    tokio::time::sleep(AWAY).await;
+    let began = Instant::now();
+    edge.process.start()?;
+    federation::ready(&mut edge.process, edge.http).await?;
+    println!("killed the agent; ready {} ms after its restart", began.elapsed().as_millis());
+    Ok(())
+}
+
+async fn kill_leader(federation: &mut Federation, watch: &Watch) -> Result<()> {
+    let snapshot = watch.until("a hub leader", PROGRESS_WITHIN, |snapshot| snapshot.leader().is_some()).await?;
+    let leader = snapshot.leader().context("no leader")?;
+    let Node { process, http } = &mut federation.hubs[leader];
+    let killed = Instant::now();
+    process.kill()?;
+    let follows =
+        |snapshot: &federation::Snapshot| snapshot.at > killed && snapshot.leader().is_some_and(|new| new != leader);
+    let new = watch.until("a new hub leader", PROGRESS_WITHIN, follows).await?;
+    println!(
+        "killed the hub's leader, {}; the next one leads after {} ms",
+        process.name(),
+        (new.at - killed).as_millis()
+    );
+    process.start()?;
+    federation::ready(process, *http).await
+}

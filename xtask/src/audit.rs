@@ -14,7 +14,7 @@ use crate::plant::{NumberSet, Plant, Record};
 use crate::workspace::{list, text};
 
 /// Events asked for at once.
-const PAGE_EVENTS: usize = 1_000;
+const PAGE_EVENTS: usize = 5_000;
 /// Ids named in a report; the counts are complete.
 const EXAMPLES_MAX: usize = 5;
 

@@ -63,7 +63,7 @@ pub(crate) fn hub(members: &[Member], own: u64, coordinator: SocketAddr) -> Stri
     let mut text = format!(
         r#"hub:
   name: hub-demo
-  location: this machine
+  location: here
   grey:
     mode: hub
     parent_cloud: cloud-demo

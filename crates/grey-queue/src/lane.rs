@@ -78,14 +78,6 @@ pub struct LaneState {
 }
 
 impl LaneState {
-    /// Takes note of a block at the end of the lane.
-    pub(crate) fn appended(&mut self, position: u64, header: &BlockHeader, bytes: usize) {
-        self.end = position + 1;
-        self.end_seq = header.range().end;
-        self.epoch = header.epoch;
-        self.pending.add(header, bytes);
-    }
-
     /// Settles a block's sequences; false when they do not continue the books.
     pub(crate) fn settle(&mut self, header: &BlockHeader) -> bool {
         if self.lives.last().is_none_or(|life| life.epoch < header.epoch) {
@@ -98,5 +90,33 @@ impl LaneState {
     /// The first sequence of the current life that is not settled.
     pub(crate) fn settled_seq(&self, epoch: Epoch) -> Seq {
         self.lives.iter().find(|life| life.epoch == epoch).map_or(0, |life| life.books.end())
+    }
+}
+
+/// The part of a lane that appending changes: kept apart until the blocks are durable.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LaneEnd {
+    end: u64,
+    end_seq: Seq,
+    epoch: Epoch,
+    pending: Pending,
+}
+
+impl LaneEnd {
+    pub(crate) fn of(state: &LaneState) -> Self {
+        Self { end: state.end, end_seq: state.end_seq, epoch: state.epoch, pending: state.pending }
+    }
+
+    /// Takes note of a block at the end of the lane.
+    pub(crate) fn appended(&mut self, position: u64, header: &BlockHeader, bytes: usize) {
+        self.end = position + 1;
+        self.end_seq = header.range().end;
+        self.epoch = header.epoch;
+        self.pending.add(header, bytes);
+    }
+
+    pub(crate) fn apply_to(self, state: &mut LaneState) {
+        let Self { end, end_seq, epoch, pending } = self;
+        (state.end, state.end_seq, state.epoch, state.pending) = (end, end_seq, epoch, pending);
     }
 }

@@ -9,7 +9,7 @@ use grey_log::{Log, LogConfig, LogError};
 use grey_model::{BlockError, BlockHeader, Disposition, Lane, SiteId};
 use serde::{Deserialize, Serialize};
 
-use crate::lane::{LaneState, Pending};
+use crate::lane::{LaneEnd, LaneState, Pending};
 use crate::reader::{Edges, QueueReader, Shared, receipt};
 
 /// Limits of an outbox.
@@ -65,7 +65,6 @@ pub struct Repair {
 struct LaneLog {
     log: Log,
     state: LaneState,
-    dirty: bool,
 }
 
 /// The outbox. One owner writes; [`QueueReader`]s read on other threads.
@@ -95,7 +94,7 @@ impl Queue {
                 repairs.push(Repair { lane, what: damage.to_string() });
             }
             let state = states.next().unwrap_or_default();
-            Ok(LaneLog { log, state, dirty: false })
+            Ok(LaneLog { log, state })
         };
         let lanes = [open(Lane::Critical)?, open(Lane::Normal)?, open(Lane::Bulk)?];
         let logs = lanes.each_ref().map(|lane| lane.log.reader());
@@ -104,7 +103,6 @@ impl Queue {
         for lane in Lane::ALL {
             queue.catch_up(lane, &mut repairs)?;
         }
-        queue.commit()?;
         Ok((queue, repairs))
     }
 
@@ -136,7 +134,7 @@ impl Queue {
             if !lost.is_empty() {
                 let block = receipt(&self.reader.site, known.epoch, lane, lost, Disposition::DroppedDamage);
                 let header = parse(lane, slot.state.end, &block)?;
-                self.append(lane, &header, &block)?;
+                self.write(lane, [(&header, &block)])?;
             }
         } else {
             let mut position = known.end.max(if known == LaneState::default() { slot.log.first_index() } else { 0 });
@@ -147,7 +145,10 @@ impl Queue {
             while position < self.lanes[lane.index()].log.durable_end() {
                 let Some((at, block)) = self.reader.next(lane, position)? else { break };
                 let header = parse(lane, at, &block)?;
-                self.lanes[lane.index()].state.appended(at, &header, block.len());
+                let state = &mut self.lanes[lane.index()].state;
+                let mut end = LaneEnd::of(state);
+                end.appended(at, &header, block.len());
+                end.apply_to(state);
                 position = at + 1;
             }
         }
@@ -155,28 +156,23 @@ impl Queue {
         Ok(())
     }
 
-    /// Appends an encoded block; it is durable, and visible to readers, after [`Queue::commit`].
-    pub fn append(&mut self, lane: Lane, header: &BlockHeader, block: &Bytes) -> Result<u64, QueueError> {
+    /// Appends encoded blocks to a lane and makes them durable and visible to
+    /// readers: all of them, or none when the disk is full.
+    pub fn write<'a>(
+        &mut self,
+        lane: Lane,
+        blocks: impl IntoIterator<Item = (&'a BlockHeader, &'a Bytes)>,
+    ) -> Result<(), QueueError> {
         let slot = &mut self.lanes[lane.index()];
-        let position = slot.log.append(block)?;
-        slot.state.appended(position, header, block.len());
-        slot.dirty = true;
-        Ok(position)
-    }
-
-    /// Makes every appended block durable. Returns true when there was any.
-    pub fn commit(&mut self) -> Result<bool, QueueError> {
-        let mut any = false;
-        for lane in Lane::ALL {
-            let slot = &mut self.lanes[lane.index()];
-            if slot.dirty {
-                slot.log.commit()?;
-                slot.dirty = false;
-                any = true;
-                self.publish(lane);
-            }
+        let mut state = LaneEnd::of(&slot.state);
+        for (header, block) in blocks {
+            let position = slot.log.append(block)?;
+            state.appended(position, header, block.len());
         }
-        Ok(any)
+        slot.log.commit()?;
+        state.apply_to(&mut slot.state);
+        self.publish(lane);
+        Ok(())
     }
 
     /// Settles every block of the lane below `upto`: the next tier has them.
@@ -225,7 +221,7 @@ impl Queue {
         Ok(())
     }
 
-    /// What a checkpoint must keep. Append without commit is not in it.
+    /// What a checkpoint must keep.
     pub fn state(&self) -> QueueState {
         QueueState { lanes: self.lanes.each_ref().map(|slot| slot.state.clone()) }
     }

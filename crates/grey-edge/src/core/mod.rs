@@ -221,7 +221,7 @@ pub struct EdgeCore {
     derived: Derived,
     fresh_derived: Vec<(Lane, Event)>,
     /// Closed blocks that the outbox has no room for yet.
-    unwritten: VecDeque<(Lane, BlockHeader, Bytes)>,
+    unwritten: [VecDeque<(BlockHeader, Bytes)>; 3],
     last_record_ms: i64,
     last_checkpoint_ms: i64,
     bytes_since_checkpoint: u64,
@@ -237,7 +237,7 @@ impl EdgeCore {
         if !self.is_recovered() {
             return Err(StageError::Recovering);
         }
-        if self.queue.is_full() || !self.unwritten.is_empty() {
+        if self.queue.is_full() || self.has_unwritten() {
             let pending = self.queue.bytes_pending();
             return Err(StageError::Full { pending, limit: self.queue.bytes_max() });
         }
@@ -411,24 +411,39 @@ impl EdgeCore {
     /// durable. Returns true when the uplink has something new to send.
     pub fn flush(&mut self, now_ms: i64, all: bool) -> Result<bool, CoreError> {
         let stamp = self.clock.now(now_ms, 0);
+        let mut first_error = None;
+        let mut any = false;
         for lane in Lane::ALL {
+            let unwritten = &mut self.unwritten[lane.index()];
             for block in self.lanes[lane.index()].take_closed(stamp, self.applied, all) {
-                let header = BlockHeader::parse(&block)?.header;
-                self.unwritten.push_back((lane, header, block));
+                unwritten.push_back((BlockHeader::parse(&block)?.header, block));
+            }
+            if unwritten.is_empty() {
+                continue;
+            }
+            match self.queue.write(lane, unwritten.iter().map(|(header, block)| (header, block))) {
+                Ok(()) => {
+                    any = true;
+                    self.counters.blocks += unwritten.len() as u64;
+                    self.counters.block_bytes += unwritten.iter().map(|(_, block)| block.len() as u64).sum::<u64>();
+                    unwritten.clear();
+                }
+                Err(error) => first_error = first_error.or(Some(error)),
             }
         }
-        while let Some((lane, header, block)) = self.unwritten.front() {
-            self.queue.append(*lane, header, block)?;
-            self.counters.blocks += 1;
-            self.counters.block_bytes += block.len() as u64;
-            self.unwritten.pop_front();
+        match first_error {
+            Some(error) => Err(error.into()),
+            None => Ok(any),
         }
-        Ok(self.queue.commit()?)
+    }
+
+    fn has_unwritten(&self) -> bool {
+        self.unwritten.iter().any(|blocks| !blocks.is_empty())
     }
 
     /// When [`EdgeCore::flush`] has something to do, Unix ms.
     pub fn flush_due_ms(&self) -> Option<i64> {
-        let now_if_unwritten = (!self.unwritten.is_empty()).then_some(self.last_record_ms);
+        let now_if_unwritten = self.has_unwritten().then_some(self.last_record_ms);
         self.lanes.iter().filter_map(LaneWriter::due_ms).chain(now_if_unwritten).min()
     }
 
@@ -623,8 +638,7 @@ impl EdgeCore {
 
     /// Events of one lane that wait for the parent, the open block included.
     pub fn pending_events(&self, lane: Lane) -> u64 {
-        let unwritten: u64 =
-            self.unwritten.iter().filter(|(l, ..)| *l == lane).map(|(_, h, _)| u64::from(h.events)).sum();
+        let unwritten: u64 = self.unwritten[lane.index()].iter().map(|(header, _)| u64::from(header.events)).sum();
         self.queue.lane(lane).pending.tally.pending + self.lanes[lane.index()].open().pending + unwritten
     }
 
@@ -682,7 +696,7 @@ impl EdgeCore {
         if epoch == self.epoch {
             tally.add(&state.pending.tally);
             tally.add(&self.lanes[lane.index()].open());
-            for (_, header, _) in self.unwritten.iter().filter(|(l, ..)| *l == lane) {
+            for (header, _) in &self.unwritten[lane.index()] {
                 tally.pending += u64::from(header.events);
                 header.accounts.iter().for_each(|a| tally.account(a.disposition, a.len()));
             }

@@ -129,7 +129,7 @@ impl EdgeCore {
             committed: None,
             derived: Derived::default(),
             fresh_derived: Vec::new(),
-            unwritten: VecDeque::new(),
+            unwritten: Default::default(),
             last_record_ms: now_ms,
             last_checkpoint_ms: now_ms,
             bytes_since_checkpoint: 0,

@@ -55,10 +55,13 @@ fn read_all(reader: &QueueReader, lane: Lane) -> Vec<(u64, std::ops::Range<u64>)
 
 fn fill(queue: &mut Queue, lane: Lane, blocks: u64) {
     for n in 0..blocks {
-        let (header, bytes) = block(lane, n * 3, 2, 1);
-        queue.append(lane, &header, &bytes).unwrap();
+        write(queue, lane, n * 3, 2, 1);
     }
-    queue.commit().unwrap();
+}
+
+fn write(queue: &mut Queue, lane: Lane, first_seq: u64, events: u32, reduced: u32) {
+    let (header, bytes) = block(lane, first_seq, events, reduced);
+    queue.write(lane, [(&header, &bytes)]).unwrap();
 }
 
 #[test]
@@ -87,10 +90,8 @@ fn a_restart_counts_what_came_after_the_checkpoint() {
     fill(&mut queue, Lane::Normal, 10);
     let state = queue.state();
     for n in 10..15 {
-        let (header, bytes) = block(Lane::Normal, n * 3, 2, 1);
-        queue.append(Lane::Normal, &header, &bytes).unwrap();
+        write(&mut queue, Lane::Normal, n * 3, 2, 1);
     }
-    queue.commit().unwrap();
     let expected = queue.state();
     drop(queue);
     disk.crash();
@@ -140,16 +141,29 @@ fn a_lost_segment_becomes_a_receipt() {
 }
 
 #[test]
+fn a_full_disk_takes_nothing_and_loses_nothing() {
+    let disk = SimDisk::new(5);
+    let (mut queue, _) = open(&disk, None);
+    fill(&mut queue, Lane::Bulk, 5);
+    let before = queue.state();
+    disk.set_capacity(Some(0));
+    let (header, bytes) = block(Lane::Bulk, 15, 2, 1);
+    assert!(queue.write(Lane::Bulk, [(&header, &bytes)]).is_err());
+    assert_eq!(queue.state(), before);
+    disk.set_capacity(None);
+    queue.write(Lane::Bulk, [(&header, &bytes)]).unwrap();
+    assert_eq!(read_all(&queue.reader(), Lane::Bulk).len(), 6);
+}
+
+#[test]
 fn the_limit_is_in_bytes() {
     let disk = SimDisk::new(4);
     let (mut queue, _) = open(&disk, None);
     let mut n = 0;
     while !queue.is_full() {
-        let (header, bytes) = block(Lane::Bulk, n, 1, 0);
-        queue.append(Lane::Bulk, &header, &bytes).unwrap();
+        write(&mut queue, Lane::Bulk, n, 1, 0);
         n += 1;
     }
-    queue.commit().unwrap();
     assert!(queue.bytes_pending() >= 1 << 20);
     queue.ack(Lane::Bulk, n / 2).unwrap();
     assert!(!queue.is_full());
@@ -166,38 +180,29 @@ proptest! {
         let (mut queue, _) = open(&disk, None);
         let mut saved = queue.state();
         let mut next = 0;
-        let mut committed = 0;
         for step in steps {
             match step {
                 0..=2 => {
-                    let (header, bytes) = block(Lane::Bulk, next, 2, 1);
-                    queue.append(Lane::Bulk, &header, &bytes).unwrap();
+                    write(&mut queue, Lane::Bulk, next, 2, 1);
                     next += 3;
                 }
-                3 => {
-                    queue.commit().unwrap();
-                    committed = next;
-                }
-                4 => {
-                    queue.commit().unwrap();
-                    committed = next;
+                3 | 4 => {
                     let end = queue.lane(Lane::Bulk).end;
                     let acked = queue.lane(Lane::Bulk).acked;
                     queue.ack(Lane::Bulk, acked + (end - acked) / 2).unwrap();
-                    saved = queue.state();
-                    queue.reclaim(&saved).unwrap();
+                    if step == 4 {
+                        saved = queue.state();
+                        queue.reclaim(&saved).unwrap();
+                    }
                 }
                 _ => {
                     drop(queue);
                     disk.crash();
                     queue = open(&disk, Some(saved.clone())).0;
-                    prop_assert!(queue.lane(Lane::Bulk).end_seq >= committed);
-                    next = queue.lane(Lane::Bulk).end_seq;
-                    committed = next;
+                    prop_assert_eq!(queue.lane(Lane::Bulk).end_seq, next);
                 }
             }
         }
-        queue.commit().unwrap();
         let state = queue.lane(Lane::Bulk);
         let settled = state.lives.first().map_or(0, |l| l.books.end());
         prop_assert_eq!(settled + state.pending.tally.total(), next);

@@ -1,0 +1,377 @@
+//! The thread that owns the edge core.
+//!
+//! One round: take what connections sent, write it with one fsync,
+//! acknowledge, evaluate, hand blocks to the outbox. While the disk works the
+//! next round gathers: the group commit needs no timer.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use grey_disk::Disk;
+use grey_ingest::{Batch, IntakeSender, Refusal};
+use grey_model::{Event, Lane, Seq, StreamKey};
+use grey_queue::QueueReader;
+use grey_rules::RuleSet;
+use grey_sync::{Outbox, OutboxError, OwnStreams, Pending, Status};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+
+use crate::core::{CoreConfig, CoreError, EdgeCore, LocalQuery, Opened, StageError};
+use crate::time::{monotonic_us, unix_ms};
+
+/// Batches that wait for the engine: with one read buffer each, the bound on
+/// memory between sockets and disk.
+const BATCHES_WAITING_MAX: usize = 4_096;
+/// Batches of one group commit.
+const BATCHES_PER_COMMIT: usize = 1_024;
+/// Intake records replayed between two looks at the control channel.
+const REPLAY_STEP: u64 = 64;
+/// The longest sleep of an idle engine.
+const IDLE_WAIT: Duration = Duration::from_millis(500);
+/// How often the status for heartbeats is renewed, ms.
+const STATUS_INTERVAL_MS: u64 = 500;
+/// What producers are told to wait when the outbox is full, ms.
+const RETRY_AFTER_MS: u64 = 1_000;
+
+/// What the engine tells its owner while it runs. Called on the engine's thread.
+pub trait EngineEvents: Send {
+    /// Rules derived events: alerts to raise, aggregates to show.
+    fn derived(&mut self, events: Vec<(Lane, Event)>);
+    /// A commit was made durable: events in it and how long it took, µs.
+    fn committed(&mut self, events: u64, micros: u64);
+}
+
+type Visit = Box<dyn FnOnce(&mut EdgeCore) + Send>;
+
+enum Control {
+    Acked { lane: Lane, upto: u64 },
+    ParentAhead { key: StreamKey, covered_to: Seq },
+    Rules(Arc<RuleSet>, oneshot::Sender<Result<(), String>>),
+    Visit(Visit),
+    Stop,
+}
+
+/// The engine's face to the async side. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct EngineHandle {
+    /// Where connections send batches.
+    pub intake: IntakeSender,
+    control: mpsc::UnboundedSender<Control>,
+    /// Notified when the outbox has something new.
+    pub outbox_ready: Arc<Notify>,
+    /// True once the replay is done and events are taken.
+    pub recovered: watch::Receiver<bool>,
+    shared: Arc<Mutex<Shared>>,
+    outbox: QueueReader,
+    query: LocalQuery,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    own: OwnStreams,
+    status: Status,
+}
+
+impl EngineHandle {
+    /// Runs a closure on the engine's thread and returns what it returned;
+    /// `None` when the engine has ended.
+    pub async fn visit<T: Send + 'static>(&self, look: impl FnOnce(&mut EdgeCore) -> T + Send + 'static) -> Option<T> {
+        let (tell, told) = oneshot::channel();
+        let visit: Visit = Box::new(move |core| {
+            let _ = tell.send(look(core));
+        });
+        self.control.send(Control::Visit(visit)).ok()?;
+        told.await.ok()
+    }
+
+    /// The hub has every block of the lane below a position.
+    pub fn acked(&self, lane: Lane, upto: u64) {
+        let _ = self.control.send(Control::Acked { lane, upto });
+    }
+
+    /// The hub knows sequences that this site never gave.
+    pub fn parent_ahead(&self, key: StreamKey, covered_to: Seq) {
+        let _ = self.control.send(Control::ParentAhead { key, covered_to });
+    }
+
+    /// Changes the rules between two events.
+    pub async fn set_rules(&self, rules: Arc<RuleSet>) -> Result<(), String> {
+        let (tell, told) = oneshot::channel();
+        let ended = || "the engine has ended".to_owned();
+        self.control.send(Control::Rules(rules, tell)).map_err(|_| ended())?;
+        told.await.map_err(|_| ended())?
+    }
+
+    /// Flushes, saves a checkpoint and ends the engine.
+    pub fn stop(&self) {
+        let _ = self.control.send(Control::Stop);
+    }
+
+    /// What the uplink reads.
+    pub fn outbox(&self) -> EdgeOutbox {
+        EdgeOutbox { reader: self.outbox.clone(), shared: Arc::clone(&self.shared) }
+    }
+
+    /// Where local queries read.
+    pub fn local_query(&self) -> LocalQuery {
+        self.query.clone()
+    }
+}
+
+/// The outbox as the uplink's sender sees it.
+#[derive(Debug, Clone)]
+pub struct EdgeOutbox {
+    reader: QueueReader,
+    shared: Arc<Mutex<Shared>>,
+}
+
+impl Outbox for EdgeOutbox {
+    fn next(&mut self, lane: Lane, from: u64) -> Result<Option<(u64, Bytes)>, OutboxError> {
+        self.reader.next(lane, from).map_err(|error| OutboxError(error.to_string()))
+    }
+
+    fn own_streams(&mut self) -> OwnStreams {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner).own
+    }
+
+    fn status(&mut self) -> Status {
+        let mut status = self.shared.lock().unwrap_or_else(PoisonError::into_inner).status.clone();
+        status.now_ms = unix_ms();
+        status
+    }
+}
+
+/// The engine before its thread runs.
+pub struct Engine {
+    core: EdgeCore,
+    batches: mpsc::Receiver<Batch>,
+    control: mpsc::UnboundedReceiver<Control>,
+    outbox_ready: Arc<Notify>,
+    recovered: watch::Sender<bool>,
+    shared: Arc<Mutex<Shared>>,
+    /// When the status was shared last, Unix ms.
+    shared_ms: i64,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("site", self.core.site()).finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    /// Opens the data directory at the disk's root.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        config: CoreConfig,
+        entropy: (u64, u64),
+    ) -> Result<(Self, EngineHandle, Opened), CoreError> {
+        let (core, opened) = EdgeCore::open(disk, config, unix_ms(), entropy)?;
+        let (intake, batches) = mpsc::channel(BATCHES_WAITING_MAX);
+        let (control_sender, control) = mpsc::unbounded_channel();
+        let (recovered, recovered_watch) = watch::channel(false);
+        let outbox_ready = Arc::new(Notify::new());
+        let shared = Arc::new(Mutex::new(Shared::default()));
+        let handle = EngineHandle {
+            intake,
+            control: control_sender,
+            outbox_ready: Arc::clone(&outbox_ready),
+            recovered: recovered_watch,
+            shared: Arc::clone(&shared),
+            outbox: core.outbox(),
+            query: core.local_query(),
+        };
+        let engine = Self { core, batches, control, outbox_ready, recovered, shared, shared_ms: 0 };
+        Ok((engine, handle, opened))
+    }
+
+    /// Runs until [`EngineHandle::stop`] or a failure of the disk. Blocks the calling thread.
+    pub fn run(mut self, events: &mut dyn EngineEvents) -> Result<(), CoreError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(|source| {
+            CoreError::Io { action: "start the timer of", path: PathBuf::from("the engine"), source }
+        })?;
+        runtime.block_on(self.serve(events))
+    }
+
+    async fn serve(&mut self, events: &mut dyn EngineEvents) -> Result<(), CoreError> {
+        let mut waiting = Vec::with_capacity(BATCHES_PER_COMMIT);
+        self.share();
+        while !self.core.replay(REPLAY_STEP, unix_ms())? {
+            while let Ok(control) = self.control.try_recv() {
+                if self.obey(control)? {
+                    return self.core.flush(unix_ms(), true).map(|_| ());
+                }
+            }
+        }
+        events.derived(self.core.take_derived());
+        self.share();
+        self.recovered.send_replace(true);
+        self.outbox_ready.notify_one();
+        loop {
+            let mut stopping = false;
+            tokio::select! {
+                biased;
+                control = self.control.recv() => stopping = self.obey(control.unwrap_or(Control::Stop))?,
+                _ = self.batches.recv_many(&mut waiting, BATCHES_PER_COMMIT) => {}
+                () = tokio::time::sleep(self.wait()) => {}
+            }
+            while let Ok(control) = self.control.try_recv() {
+                stopping |= self.obey(control)?;
+            }
+            if stopping {
+                self.batches.close();
+                while let Ok(batch) = self.batches.try_recv() {
+                    waiting.push(batch);
+                }
+            }
+            self.round(&mut waiting, events)?;
+            if stopping {
+                return match self.core.checkpoint(unix_ms()) {
+                    Err(error) if error.is_full() => Ok(()),
+                    other => other,
+                };
+            }
+        }
+    }
+
+    fn wait(&self) -> Duration {
+        let due = self.core.flush_due_ms().map(|due| due.saturating_sub(unix_ms()).max(0) as u64);
+        // A full outbox has no due time of its own; try it again now and then.
+        due.map_or(IDLE_WAIT, |ms| Duration::from_millis(ms.max(1))).min(IDLE_WAIT)
+    }
+
+    fn round(&mut self, waiting: &mut Vec<Batch>, events: &mut dyn EngineEvents) -> Result<(), CoreError> {
+        let mut dones = Vec::with_capacity(waiting.len());
+        for batch in waiting.drain(..) {
+            let Batch { ops, done } = batch;
+            match self.core.stage(ops) {
+                Ok(()) => dones.push(done),
+                Err(StageError::Full { .. }) => {
+                    let _ = done.send(Err(Refusal::Backpressure { retry_after_ms: RETRY_AFTER_MS }));
+                }
+                Err(error @ StageError::Recovering) => {
+                    let _ = done.send(Err(Refusal::Failed(error.to_string())));
+                }
+            }
+            if self.core.wants_commit() {
+                self.commit(&mut dones, events)?;
+            }
+        }
+        if !dones.is_empty() {
+            self.commit(&mut dones, events)?;
+        }
+        let now_ms = unix_ms();
+        self.patient(|core| core.tick(now_ms, 0))?;
+        // Before the blocks are visible: a hello must never name less than what was sent.
+        self.share_own();
+        if self.patient(|core| core.flush(now_ms, false))?.unwrap_or(false) {
+            self.outbox_ready.notify_one();
+        }
+        let derived = self.core.take_derived();
+        if !derived.is_empty() {
+            events.derived(derived);
+        }
+        self.patient(|core| core.maintain(now_ms))?;
+        if now_ms.saturating_sub(self.shared_ms).unsigned_abs() >= STATUS_INTERVAL_MS {
+            self.share();
+        }
+        Ok(())
+    }
+
+    fn commit(
+        &mut self,
+        dones: &mut Vec<oneshot::Sender<Result<(), Refusal>>>,
+        events: &mut dyn EngineEvents,
+    ) -> Result<(), CoreError> {
+        let before = self.core.counters().events;
+        let started = monotonic_us();
+        let answer = match self.core.commit(unix_ms(), 0) {
+            Ok(()) => Ok(()),
+            Err(error) if error.is_full() => {
+                tracing::error!(%error, "the disk is full; nothing is accepted until there is space");
+                Err(Refusal::Full)
+            }
+            Err(error) => {
+                for done in dones.drain(..) {
+                    let _ = done.send(Err(Refusal::Failed(error.to_string())));
+                }
+                return Err(error);
+            }
+        };
+        let took = monotonic_us().saturating_sub(started);
+        for done in dones.drain(..) {
+            let _ = done.send(answer.clone());
+        }
+        self.core.apply()?;
+        events.committed(self.core.counters().events - before, took);
+        Ok(())
+    }
+
+    /// A full disk is waited out (`None`); every other failure ends the engine.
+    fn patient<T>(&mut self, step: impl FnOnce(&mut EdgeCore) -> Result<T, CoreError>) -> Result<Option<T>, CoreError> {
+        match step(&mut self.core) {
+            Ok(done) => Ok(Some(done)),
+            Err(error) if error.is_full() => {
+                tracing::error!(%error, "the disk is full; trying again");
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn obey(&mut self, control: Control) -> Result<bool, CoreError> {
+        match control {
+            Control::Acked { lane, upto } => self.core.acknowledged(lane, upto)?,
+            Control::ParentAhead { key, covered_to } => {
+                let core = &mut self.core;
+                if core.parent_is_ahead(&key, covered_to, unix_ms())? {
+                    tracing::error!(
+                        %key, covered_to, epoch = %core.epoch(),
+                        "the hub has more of this life than the data directory: it was restored or rolled back; a new life begins"
+                    );
+                    self.share();
+                    self.outbox_ready.notify_one();
+                }
+            }
+            Control::Rules(rules, tell) => {
+                let result = self.core.set_rules(rules, unix_ms());
+                let _ = tell.send(result.as_ref().map(|()| ()).map_err(ToString::to_string));
+                result?;
+            }
+            Control::Visit(visit) => visit(&mut self.core),
+            Control::Stop => return Ok(true),
+        }
+        Ok(false)
+    }
+
+    fn share_own(&self) {
+        let own = OwnStreams { epoch: self.core.epoch(), next_seqs: self.core.next_seqs() };
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner).own = own;
+    }
+
+    /// Publishes what the uplink says of this site.
+    fn share(&mut self) {
+        let now_ms = unix_ms();
+        self.shared_ms = now_ms;
+        let core = &self.core;
+        let pending = Lane::ALL.map(|lane| Pending {
+            events: core.pending_events(lane),
+            bytes: core.queue().lane(lane).pending.bytes,
+        });
+        let oldest = core.queue().oldest_pending_ms();
+        let status = Status {
+            now_ms,
+            pending,
+            oldest_pending_age_ms: oldest.map_or(0, |at| now_ms.saturating_sub(at).max(0) as u64),
+            accepted_total: core.accepted_total(),
+            dropped_total: Lane::ALL
+                .iter()
+                .flat_map(|lane| &core.queue().lane(*lane).lives)
+                .map(|life| life.books.tally().dropped)
+                .sum(),
+        };
+        let own = OwnStreams { epoch: core.epoch(), next_seqs: core.next_seqs() };
+        *self.shared.lock().unwrap_or_else(PoisonError::into_inner) = Shared { own, status };
+    }
+}

@@ -1,0 +1,561 @@
+//! The metrics of each tier as handles that are looked up once.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::http::{Method, StatusCode};
+use metrics::{Counter, Gauge, Histogram};
+
+use super::names;
+use super::sites::{SiteFigures, SiteLabels, SiteTable, write_site};
+use super::{Collector, Exposition, Metrics};
+
+/// Hubs with series of their own at a coordinator; more share the label `other`.
+const HUBS_MAX: usize = 256;
+
+/// Who an edge has connections with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// MQTT devices and subscribers.
+    Mqtt = 0,
+    /// HTTP clients.
+    Http = 1,
+    /// Clients of the Redis protocol.
+    Resp = 2,
+}
+
+/// Why an event was not accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefusalReason {
+    /// The intake is behind; the device is to slow down.
+    Backpressure = 0,
+    /// The buffer is full and its policy is to block.
+    Full = 1,
+    /// The agent is going down.
+    Stopping = 2,
+    /// The disk failed.
+    Failed = 3,
+}
+
+/// What an edge agent counts. Cheap to clone; clones share the figures.
+#[derive(Debug, Clone)]
+pub struct EdgeMetrics(Arc<Edge>);
+
+#[derive(Debug)]
+struct Edge {
+    labels: SiteLabels,
+    accepted: AtomicU64,
+    processed: AtomicU64,
+    figures: Mutex<SiteFigures>,
+    reduced: Counter,
+    deduplicated: Counter,
+    dropped: [Counter; 2],
+    dead_letters: Counter,
+    refused: [Counter; 4],
+    alerts: Counter,
+    ingest: Histogram,
+    commit: Histogram,
+    rules: Histogram,
+    connections: [Gauge; 3],
+}
+
+impl EdgeMetrics {
+    /// The metrics of the site that this process is.
+    pub fn new(metrics: &Metrics, labels: SiteLabels) -> Self {
+        let site = [labels.site.as_str(), &labels.hub, &labels.region];
+        let with = |last| [site[0], site[1], site[2], last];
+        let edge = Arc::new(Edge {
+            accepted: AtomicU64::new(0),
+            processed: AtomicU64::new(0),
+            figures: Mutex::default(),
+            reduced: metrics.counter(&names::EVENTS_REDUCED, &site),
+            deduplicated: metrics.counter(&names::EVENTS_DEDUPLICATED, &site),
+            dropped: ["overflow", "damage"].map(|reason| metrics.counter(&names::EVENTS_DROPPED, &with(reason))),
+            dead_letters: metrics.counter(&names::DEAD_LETTERS, &site),
+            refused: ["backpressure", "full", "stopping", "failed"]
+                .map(|reason| metrics.counter(&names::INTAKE_REFUSED, &with(reason))),
+            alerts: metrics.counter(&names::ALERTS, &site),
+            ingest: metrics.histogram(&names::INGEST_SECONDS, &site),
+            commit: metrics.histogram(&names::COMMIT_SECONDS, &site),
+            rules: metrics.histogram(&names::RULE_SECONDS, &site),
+            connections: ["mqtt", "http", "resp"].map(|protocol| metrics.gauge(&names::CONNECTIONS, &with(protocol))),
+            labels,
+        });
+        metrics.collect_with(Arc::clone(&edge) as Arc<dyn Collector>);
+        Self(edge)
+    }
+
+    /// Events were acknowledged to devices.
+    pub fn accepted(&self, events: u64) {
+        self.0.accepted.fetch_add(events, Relaxed);
+    }
+
+    /// The total that the books show, which survives a restart.
+    pub fn set_accepted_total(&self, events: u64) {
+        self.0.accepted.store(events, Relaxed);
+    }
+
+    /// Events went through the rules.
+    pub fn processed(&self, events: u64) {
+        self.0.processed.fetch_add(events, Relaxed);
+    }
+
+    /// The rest of what the site's own row shows; its two totals are ignored.
+    pub fn set_figures(&self, figures: SiteFigures) {
+        *self.0.figures.lock().unwrap_or_else(PoisonError::into_inner) = figures;
+    }
+
+    /// Changes what the site's own row shows.
+    pub fn update_figures(&self, change: impl FnOnce(&mut SiteFigures)) {
+        change(&mut self.0.figures.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Rules kept events at the site.
+    pub fn reduced(&self, events: u64) {
+        self.0.reduced.increment(events);
+    }
+
+    /// Resends were recognised.
+    pub fn deduplicated(&self, events: u64) {
+        self.0.deduplicated.increment(events);
+    }
+
+    /// Events were dropped because the buffer is full.
+    pub fn dropped_by_overflow(&self, events: u64) {
+        self.0.dropped[0].increment(events);
+    }
+
+    /// Events were lost to damage on disk.
+    pub fn dropped_by_damage(&self, events: u64) {
+        self.0.dropped[1].increment(events);
+    }
+
+    /// A payload could not be read.
+    pub fn dead_lettered(&self, messages: u64) {
+        self.0.dead_letters.increment(messages);
+    }
+
+    /// Events were not accepted.
+    pub fn refused(&self, reason: RefusalReason, events: u64) {
+        self.0.refused[reason as usize].increment(events);
+    }
+
+    /// Alerts were raised.
+    pub fn alerts(&self, alerts: u64) {
+        self.0.alerts.increment(alerts);
+    }
+
+    /// A batch of events was acknowledged this long after its arrival.
+    pub fn ingested(&self, events: usize, took: Duration) {
+        self.0.ingest.record_many(took.as_secs_f64(), events);
+    }
+
+    /// A group commit took this long.
+    pub fn committed(&self, took: Duration) {
+        self.0.commit.record(took.as_secs_f64());
+    }
+
+    /// The rules took this long over a batch.
+    pub fn ruled(&self, took: Duration) {
+        self.0.rules.record(took.as_secs_f64());
+    }
+
+    /// A connection was opened.
+    pub fn connection_opened(&self, protocol: Protocol) {
+        self.0.connections[protocol as usize].increment(1.0);
+    }
+
+    /// A connection was closed.
+    pub fn connection_closed(&self, protocol: Protocol) {
+        self.0.connections[protocol as usize].decrement(1.0);
+    }
+}
+
+impl Collector for Edge {
+    fn collect(&self, out: &mut Exposition) {
+        let mut figures = self.figures.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        figures.accepted_total = Some(self.accepted.load(Relaxed));
+        figures.processed_total = Some(self.processed.load(Relaxed));
+        let SiteLabels { site, hub, region } = &self.labels;
+        write_site(out, [site.as_str(), hub, region], &figures);
+        out.sample(&names::SITES_MANAGED, &[hub, region], 1.0);
+    }
+}
+
+/// What an uplink counts, of an edge or of a hub.
+#[derive(Debug, Clone)]
+pub struct UplinkMetrics {
+    connected: Gauge,
+    connects: Counter,
+    failures: Counter,
+    redirects: Counter,
+    blocks_sent: Counter,
+    blocks_resent: Counter,
+    blocks_acknowledged: Counter,
+    sent_bytes: Counter,
+    received_bytes: Counter,
+    unacknowledged_bytes: Gauge,
+    ack: Histogram,
+    round_trip: Histogram,
+}
+
+impl UplinkMetrics {
+    /// The uplink of a node of a tier (`edge` or `hub`).
+    pub fn new(metrics: &Metrics, tier: &str, node: &str) -> Self {
+        let node = [tier, node];
+        Self {
+            connected: metrics.gauge(&names::UPLINK_CONNECTED, &node),
+            connects: metrics.counter(&names::UPLINK_CONNECTS, &node),
+            failures: metrics.counter(&names::UPLINK_FAILURES, &node),
+            redirects: metrics.counter(&names::UPLINK_REDIRECTS, &node),
+            blocks_sent: metrics.counter(&names::UPLINK_BLOCKS_SENT, &node),
+            blocks_resent: metrics.counter(&names::UPLINK_BLOCKS_RESENT, &node),
+            blocks_acknowledged: metrics.counter(&names::UPLINK_BLOCKS_ACKNOWLEDGED, &node),
+            sent_bytes: metrics.counter(&names::UPLINK_SENT_BYTES, &node),
+            received_bytes: metrics.counter(&names::UPLINK_RECEIVED_BYTES, &node),
+            unacknowledged_bytes: metrics.gauge(&names::UPLINK_UNACKNOWLEDGED_BYTES, &node),
+            ack: metrics.histogram(&names::UPLINK_ACK_SECONDS, &node),
+            round_trip: metrics.histogram(&names::UPLINK_ROUND_TRIP_SECONDS, &node),
+        }
+    }
+
+    /// A session stands.
+    pub fn connected(&self) {
+        self.connects.increment(1);
+        self.connected.set(1.0);
+    }
+
+    /// An attempt failed, or the session broke.
+    pub fn failed(&self) {
+        self.failures.increment(1);
+        self.disconnected();
+    }
+
+    /// The session ended as it should.
+    pub fn disconnected(&self) {
+        self.connected.set(0.0);
+        self.unacknowledged_bytes.set(0.0);
+    }
+
+    /// The upper tier named another node.
+    pub fn redirected(&self) {
+        self.redirects.increment(1);
+    }
+
+    /// A block was sent, for the first time or again.
+    pub fn block_sent(&self, again: bool) {
+        self.blocks_sent.increment(1);
+        self.blocks_resent.increment(u64::from(again));
+    }
+
+    /// Blocks were acknowledged; `took` counts from sending the last of them.
+    pub fn blocks_acknowledged(&self, blocks: u64, took: Duration) {
+        self.blocks_acknowledged.increment(blocks);
+        self.ack.record(took.as_secs_f64());
+    }
+
+    /// Bytes went out.
+    pub fn sent_bytes(&self, bytes: u64) {
+        self.sent_bytes.increment(bytes);
+    }
+
+    /// Bytes came in.
+    pub fn received_bytes(&self, bytes: u64) {
+        self.received_bytes.increment(bytes);
+    }
+
+    /// Bytes sent and not acknowledged yet.
+    pub fn set_unacknowledged_bytes(&self, bytes: u64) {
+        self.unacknowledged_bytes.set(bytes as f64);
+    }
+
+    /// A heartbeat came back.
+    pub fn round_trip(&self, took: Duration) {
+        self.round_trip.record(took.as_secs_f64());
+    }
+}
+
+/// What a hub counts.
+#[derive(Debug, Clone)]
+pub struct HubMetrics {
+    events: Counter,
+    blocks: Counter,
+    duplicates: Counter,
+    bytes_received: Counter,
+    bytes_uploaded: Counter,
+    queue_depth: Gauge,
+    sessions: Gauge,
+    accept: Histogram,
+    sites: Arc<SiteTable>,
+}
+
+impl HubMetrics {
+    /// The metrics of a member of the hub `hub`.
+    pub fn new(metrics: &Metrics, hub: &str, region: &str) -> Self {
+        let labels = [hub, region];
+        let sites = Arc::new(SiteTable::default());
+        metrics.collect_with(Arc::clone(&sites) as Arc<dyn Collector>);
+        Self {
+            events: metrics.counter(&names::HUB_EVENTS_RECEIVED, &labels),
+            blocks: metrics.counter(&names::HUB_BLOCKS_RECEIVED, &labels),
+            duplicates: metrics.counter(&names::HUB_DUPLICATE_EVENTS, &labels),
+            bytes_received: metrics.counter(&names::HUB_BYTES_RECEIVED, &labels),
+            bytes_uploaded: metrics.counter(&names::HUB_BYTES_UPLOADED, &labels),
+            queue_depth: metrics.gauge(&names::HUB_QUEUE_DEPTH, &labels),
+            sessions: metrics.gauge(&names::HUB_SESSIONS, &labels),
+            accept: metrics.histogram(&names::HUB_ACCEPT_SECONDS, &labels),
+            sites,
+        }
+    }
+
+    /// The sites that the hub answers for while this member leads.
+    pub fn sites(&self) -> &SiteTable {
+        &self.sites
+    }
+
+    /// A block of an edge was accepted: `events` of it were new, `duplicates` were known.
+    pub fn block_received(&self, events: u64, duplicates: u64, bytes: u64, took: Duration) {
+        self.blocks.increment(1);
+        self.events.increment(events);
+        self.duplicates.increment(duplicates);
+        self.bytes_received.increment(bytes);
+        self.accept.record(took.as_secs_f64());
+    }
+
+    /// The coordinator acknowledged bytes of blocks.
+    pub fn uploaded(&self, bytes: u64) {
+        self.bytes_uploaded.increment(bytes);
+    }
+
+    /// Events that wait for the coordinator.
+    pub fn set_queue_depth(&self, events: u64) {
+        self.queue_depth.set(events as f64);
+    }
+
+    /// Edges connected to this member.
+    pub fn set_sessions(&self, sessions: usize) {
+        self.sessions.set(sessions as f64);
+    }
+}
+
+/// What a coordinator counts.
+#[derive(Debug, Clone)]
+pub struct CoordinatorMetrics {
+    metrics: Metrics,
+    feeds: Arc<Mutex<BTreeMap<String, HubFeed>>>,
+    stored_events: Gauge,
+    stored_bytes: Gauge,
+    query: Histogram,
+    delay: Histogram,
+    sites: Arc<SiteTable>,
+}
+
+/// What a coordinator counts for one hub.
+#[derive(Debug, Clone)]
+pub struct HubFeed {
+    events: Counter,
+    blocks: Counter,
+    duplicates: Counter,
+    bytes: Counter,
+}
+
+impl HubFeed {
+    /// A block of the hub was accepted: `events` of it were new, `duplicates` were known.
+    pub fn block_received(&self, events: u64, duplicates: u64, bytes: u64) {
+        self.blocks.increment(1);
+        self.events.increment(events);
+        self.duplicates.increment(duplicates);
+        self.bytes.increment(bytes);
+    }
+}
+
+impl CoordinatorMetrics {
+    /// The metrics of a member of the coordinator.
+    pub fn new(metrics: &Metrics) -> Self {
+        let sites = Arc::new(SiteTable::default());
+        metrics.collect_with(Arc::clone(&sites) as Arc<dyn Collector>);
+        Self {
+            feeds: Arc::default(),
+            stored_events: metrics.gauge(&names::COORDINATOR_STORED_EVENTS, &[]),
+            stored_bytes: metrics.gauge(&names::COORDINATOR_STORED_BYTES, &[]),
+            query: metrics.histogram(&names::COORDINATOR_QUERY_SECONDS, &[]),
+            delay: metrics.histogram(&names::COORDINATOR_DELAY_SECONDS, &[]),
+            metrics: metrics.clone(),
+            sites,
+        }
+    }
+
+    /// The sites of the whole federation, while this member leads.
+    pub fn sites(&self) -> &SiteTable {
+        &self.sites
+    }
+
+    /// The counters of one hub; keep them for the length of its session.
+    pub fn hub(&self, hub: &str) -> HubFeed {
+        let mut feeds = self.feeds.lock().unwrap_or_else(PoisonError::into_inner);
+        let hub = if feeds.len() >= HUBS_MAX && !feeds.contains_key(hub) { "other" } else { hub };
+        let feed = feeds.entry(hub.to_owned()).or_insert_with(|| HubFeed {
+            events: self.metrics.counter(&names::COORDINATOR_EVENTS_RECEIVED, &[hub]),
+            blocks: self.metrics.counter(&names::COORDINATOR_BLOCKS_RECEIVED, &[hub]),
+            duplicates: self.metrics.counter(&names::COORDINATOR_DUPLICATE_EVENTS, &[hub]),
+            bytes: self.metrics.counter(&names::COORDINATOR_RECEIVED_BYTES, &[hub]),
+        });
+        feed.clone()
+    }
+
+    /// What the hot store holds.
+    pub fn set_stored(&self, events: u64, bytes: u64) {
+        self.stored_events.set(events as f64);
+        self.stored_bytes.set(bytes as f64);
+    }
+
+    /// One page of a query took this long.
+    pub fn queried(&self, took: Duration) {
+        self.query.record(took.as_secs_f64());
+    }
+
+    /// A block's events came this long after the site closed the block.
+    pub fn delayed(&self, events: usize, delay: Duration) {
+        self.delay.record_many(delay.as_secs_f64(), events);
+    }
+}
+
+/// What a member of a Raft group counts.
+#[derive(Debug, Clone)]
+pub struct ConsensusMetrics {
+    term: Gauge,
+    is_leader: Gauge,
+    has_leader: Gauge,
+    commit: Gauge,
+    applied: Gauge,
+    elections: Counter,
+    snapshots: Counter,
+    propose: Histogram,
+}
+
+impl ConsensusMetrics {
+    /// The metrics of a member of a tier's group (`hub` or `coordinator`).
+    pub fn new(metrics: &Metrics, tier: &str, node: &str) -> Self {
+        let node = [tier, node];
+        Self {
+            term: metrics.gauge(&names::CONSENSUS_TERM, &node),
+            is_leader: metrics.gauge(&names::CONSENSUS_IS_LEADER, &node),
+            has_leader: metrics.gauge(&names::CONSENSUS_HAS_LEADER, &node),
+            commit: metrics.gauge(&names::CONSENSUS_COMMIT, &node),
+            applied: metrics.gauge(&names::CONSENSUS_APPLIED, &node),
+            elections: metrics.counter(&names::CONSENSUS_ELECTIONS, &node),
+            snapshots: metrics.counter(&names::CONSENSUS_SNAPSHOTS, &node),
+            propose: metrics.histogram(&names::CONSENSUS_PROPOSE_SECONDS, &node),
+        }
+    }
+
+    /// Where the group stands, as this member sees it.
+    pub fn set_progress(&self, term: u64, commit: u64, applied: u64) {
+        self.term.set(term as f64);
+        self.commit.set(commit as f64);
+        self.applied.set(applied as f64);
+    }
+
+    /// The leader changed: whether there is one, and whether it is this member.
+    pub fn leader_changed(&self, known: bool, here: bool) {
+        self.elections.increment(u64::from(known));
+        self.has_leader.set(f64::from(u8::from(known)));
+        self.is_leader.set(f64::from(u8::from(here)));
+    }
+
+    /// A checkpoint of a peer was installed.
+    pub fn snapshot_installed(&self) {
+        self.snapshots.increment(1);
+    }
+
+    /// A proposal was applied this long after it was made.
+    pub fn applied(&self, took: Duration) {
+        self.propose.record(took.as_secs_f64());
+    }
+}
+
+/// What a log or store counts.
+#[derive(Debug, Clone)]
+pub struct StorageMetrics {
+    commit: Histogram,
+    bytes: Gauge,
+    available_bytes: Gauge,
+    torn_bytes: Counter,
+    damaged_records: Counter,
+}
+
+impl StorageMetrics {
+    /// The metrics of one store of a node, for example `intake`, `outbox` or `raft`.
+    pub fn new(metrics: &Metrics, tier: &str, node: &str, store: &str) -> Self {
+        let labels = [tier, node, store];
+        Self {
+            commit: metrics.histogram(&names::STORAGE_COMMIT_SECONDS, &labels),
+            bytes: metrics.gauge(&names::STORAGE_BYTES, &labels),
+            available_bytes: metrics.gauge(&names::STORAGE_AVAILABLE_BYTES, &labels),
+            torn_bytes: metrics.counter(&names::STORAGE_TORN_BYTES, &labels),
+            damaged_records: metrics.counter(&names::STORAGE_DAMAGED_RECORDS, &labels),
+        }
+    }
+
+    /// A commit took this long.
+    pub fn committed(&self, took: Duration) {
+        self.commit.record(took.as_secs_f64());
+    }
+
+    /// Bytes on disk, and bytes still free.
+    pub fn set_bytes(&self, bytes: u64, available_bytes: u64) {
+        self.bytes.set(bytes as f64);
+        self.available_bytes.set(available_bytes as f64);
+    }
+
+    /// What a start or a read found broken.
+    pub fn damaged(&self, records: u64, torn_bytes: u64) {
+        self.damaged_records.increment(records);
+        self.torn_bytes.increment(torn_bytes);
+    }
+}
+
+/// Whether the books balance.
+#[derive(Debug, Clone)]
+pub struct LedgerMetrics {
+    streams: Gauge,
+    unbalanced: Gauge,
+}
+
+impl LedgerMetrics {
+    /// The books of a node of a tier.
+    pub fn new(metrics: &Metrics, tier: &str, node: &str) -> Self {
+        let node = [tier, node];
+        Self {
+            streams: metrics.gauge(&names::LEDGER_STREAMS, &node),
+            unbalanced: metrics.gauge(&names::LEDGER_UNBALANCED, &node),
+        }
+    }
+
+    /// Stream keys in the books, and those of them that do not balance.
+    pub fn set(&self, streams: u64, unbalanced: u64) {
+        self.streams.set(streams as f64);
+        self.unbalanced.set(unbalanced as f64);
+    }
+}
+
+/// What the HTTP server counts. Routes are patterns, so the series are as many as the routes.
+#[derive(Debug)]
+pub(crate) struct HttpMetrics(Metrics);
+
+impl HttpMetrics {
+    pub(crate) fn new(metrics: &Metrics) -> Self {
+        Self(metrics.clone())
+    }
+
+    pub(crate) fn answered(&self, method: &Method, route: &str, status: StatusCode, took: Duration) {
+        let method = match method.as_str() {
+            known @ ("GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS") => known,
+            _ => "other",
+        };
+        self.0.counter(&names::HTTP_REQUESTS, &[method, route, status.as_str()]).increment(1);
+        self.0.histogram(&names::HTTP_SECONDS, &[route]).record(took.as_secs_f64());
+    }
+}

@@ -1,0 +1,482 @@
+//! The writing side of a log: appending, committing, cutting at either end.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use grey_disk::{Disk, File, OpenMode};
+
+use crate::format::{HEADER_BYTES, RECORD_BYTES_LIMIT, RECORD_HEADER_BYTES, RecordHeader, SegmentHeader, encode_record};
+use crate::marker::MarkerFile;
+use crate::reader::LogReader;
+use crate::recovery::{self, Opened};
+use crate::segment::{self, Active, remains};
+use crate::shared::{Segment, Shared, SparseIndex};
+use crate::survey::{MARK_STRIDE_BYTES, Mark};
+use crate::{LogError, Recovery};
+
+/// Smallest segment that makes sense: below, headers and syncs of directories dominate.
+const SEGMENT_BYTES_MIN: u64 = 1_024;
+/// Largest segment: bounds the scan of the last one at opening.
+const SEGMENT_BYTES_LIMIT: u64 = 1 << 32;
+/// Memory of the commit buffer that is kept from one commit to the next.
+const BUFFER_BYTES_KEPT: usize = 4 << 20;
+/// When every record was trimmed, a last segment from this size on is given back too.
+const IDLE_BYTES_MAX: u64 = 1 << 20;
+
+/// Limits of a log. They may change from one opening to the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogConfig {
+    /// A commit that would make a segment longer than this, in bytes, starts a new one;
+    /// a single commit is never split. 1 KiB to 4 GiB. Opening reads one segment, and
+    /// space comes back one segment at a time.
+    pub segment_bytes_max: u64,
+    /// Longest payload of a record in bytes, 1 to 1 GiB.
+    pub record_bytes_max: usize,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { segment_bytes_max: 64 << 20, record_bytes_max: 8 << 20 }
+    }
+}
+
+impl LogConfig {
+    fn check(&self) -> Result<(), LogError> {
+        let allowed = SEGMENT_BYTES_MIN..SEGMENT_BYTES_LIMIT + 1;
+        if !allowed.contains(&self.segment_bytes_max) {
+            return Err(LogError::Config { what: "segment_bytes_max", value: self.segment_bytes_max, allowed });
+        }
+        let (value, allowed) = (self.record_bytes_max as u64, 1..RECORD_BYTES_LIMIT as u64 + 1);
+        if !allowed.contains(&value) {
+            return Err(LogError::Config { what: "record_bytes_max", value, allowed });
+        }
+        Ok(())
+    }
+}
+
+/// A durable sequence of records with consecutive indexes; see the crate's documentation.
+///
+/// One thread owns it; others read through [`Log::reader`].
+#[derive(Debug)]
+pub struct Log {
+    config: LogConfig,
+    shared: Arc<Shared>,
+    reader: LogReader,
+    marker: MarkerFile,
+    epoch: u64,
+    active: Active,
+    /// What was appended since the last commit, encoded.
+    buffer: Vec<u8>,
+    /// Where some of the buffer's records start in it.
+    buffer_marks: Vec<Mark>,
+    next_index: u64,
+    /// A removed name may come back at a crash until the directory is synced.
+    has_unsynced_removal: bool,
+    poisoned: Option<&'static str>,
+}
+
+impl Log {
+    /// Opens the log in `dir`, creating it where missing, and brings it to a clean end.
+    ///
+    /// Takes milliseconds whatever the size of the log: of the sealed segments only the
+    /// header is read; their records are checked when they are read.
+    ///
+    /// # Errors
+    /// [`LogError::Io`] or [`LogError::Full`] when the disk refuses; damage is never an
+    /// error here but is told in [`Recovery`].
+    pub fn open(disk: Arc<dyn Disk>, dir: &Path, config: LogConfig) -> Result<(Self, Recovery), LogError> {
+        config.check()?;
+        let Opened { shared, marker, epoch, active, recovery } = recovery::open(disk, dir, &config)?;
+        let shared = Arc::new(shared);
+        let next_index = shared.state().durable_end;
+        let log = Self {
+            config,
+            reader: LogReader::new(Arc::clone(&shared)),
+            shared,
+            marker,
+            epoch,
+            active,
+            buffer: Vec::new(),
+            buffer_marks: Vec::new(),
+            next_index,
+            has_unsynced_removal: false,
+            poisoned: None,
+        };
+        Ok((log, recovery))
+    }
+
+    /// Index of the first record that is still there, or of the next one when none is.
+    pub fn first_index(&self) -> u64 {
+        self.reader.first_index()
+    }
+
+    /// Index that the next appended record gets.
+    pub fn next_index(&self) -> u64 {
+        self.next_index
+    }
+
+    /// Index behind the last committed record.
+    pub fn durable_end(&self) -> u64 {
+        self.reader.durable_end()
+    }
+
+    /// Bytes that the log's segments occupy.
+    pub fn bytes(&self) -> u64 {
+        self.shared.state().segments.iter().map(|segment| segment.len).sum()
+    }
+
+    /// Bytes appended and not committed.
+    pub fn uncommitted_bytes(&self) -> u64 {
+        self.buffer.len() as u64
+    }
+
+    /// Appends a record to the commit buffer and returns its index. Nothing is written
+    /// before [`Log::commit`].
+    ///
+    /// # Errors
+    /// [`LogError::TooLarge`], [`LogError::Poisoned`].
+    pub fn append(&mut self, payload: &[u8]) -> Result<u64, LogError> {
+        self.append_parts(&[payload])
+    }
+
+    /// Like [`Log::append`] with a payload in several parts, to spare the caller a copy.
+    ///
+    /// # Errors
+    /// See [`Log::append`].
+    pub fn append_parts(&mut self, parts: &[&[u8]]) -> Result<u64, LogError> {
+        self.check_poison()?;
+        let len: usize = parts.iter().map(|part| part.len()).sum();
+        if len > self.config.record_bytes_max {
+            return Err(LogError::TooLarge { len, limit: self.config.record_bytes_max });
+        }
+        let (index, offset) = (self.next_index, self.buffer.len() as u64);
+        if self.buffer_marks.last().is_none_or(|last| offset >= last.offset + MARK_STRIDE_BYTES) {
+            self.buffer_marks.push(Mark { index, offset });
+        }
+        encode_record(&mut self.buffer, index, offset == 0, parts);
+        self.next_index += 1;
+        Ok(index)
+    }
+
+    /// Makes everything appended so far durable with one write and one sync, and returns
+    /// the index behind it.
+    ///
+    /// # Errors
+    /// [`LogError::Full`]: nothing appended since the last commit was kept, and the log
+    /// goes on working. Any other error poisons the log: whether the records are durable
+    /// is unknown until it is opened again.
+    pub fn commit(&mut self) -> Result<u64, LogError> {
+        self.check_poison()?;
+        if self.buffer.is_empty() {
+            return Ok(self.durable_end());
+        }
+        let is_roll =
+            self.active.len > HEADER_BYTES && self.active.len + self.buffer.len() as u64 > self.config.segment_bytes_max;
+        let written = if is_roll { self.write_rolled() } else { self.write() };
+        match written {
+            Ok(()) => {}
+            Err(error @ LogError::Full { .. }) => {
+                self.drop_buffer();
+                return Err(error);
+            }
+            Err(error) => return Err(self.poison("commit", error)),
+        }
+        let start = self.active.len - self.buffer.len() as u64;
+        let durable_end = self.next_index;
+        let from = Mark { index: self.durable_end(), offset: start };
+        let to = Mark { index: durable_end, offset: self.active.len };
+        let marks = self.buffer_marks.iter().map(|mark| Mark { offset: start + mark.offset, ..*mark });
+        self.shared.extend_index(self.active.first, from, marks, to);
+        let first = {
+            let mut state = self.shared.state();
+            if let Some(last) = state.segments.last_mut() {
+                last.len = self.active.len;
+            }
+            state.durable_end = durable_end;
+            state.start
+        };
+        self.marker.hint(first, durable_end);
+        self.drop_buffer();
+        Ok(durable_end)
+    }
+
+    /// One committed record; `None` below the first and at or above the durable end.
+    ///
+    /// # Errors
+    /// See [`LogReader::read`].
+    pub fn read(&self, index: u64) -> Result<Option<Bytes>, LogError> {
+        self.reader.read(index)
+    }
+
+    /// A reader for another thread.
+    pub fn reader(&self) -> LogReader {
+        self.reader.clone()
+    }
+
+    /// Gives back the space of records below `index`, a whole segment at a time; those
+    /// that share a segment with a later record stay. Uncommitted records are not touched.
+    ///
+    /// # Errors
+    /// [`LogError::Io`]; the log stays usable, and a later trim tries again.
+    pub fn trim_front(&mut self, index: u64) -> Result<(), LogError> {
+        self.check_poison()?;
+        let durable_end = self.durable_end();
+        let index = index.min(durable_end);
+        let mut doomed = self.doomed_below(index);
+        if index == durable_end && self.active.first < durable_end && self.is_idle_worth_returning() {
+            let header = self.header(durable_end, self.active.first, durable_end);
+            match segment::create(&*self.shared.disk, &self.shared.dir, header, &[]) {
+                Ok(active) => {
+                    self.has_unsynced_removal = false;
+                    self.activate(active, durable_end);
+                    doomed = self.doomed_below(index);
+                }
+                // The full disk keeps one segment more than it must.
+                Err(LogError::Full { .. }) => {}
+                Err(error) => return Err(self.poison("trim", error)),
+            }
+        }
+        let (start, present) = (self.first_index(), self.first_present());
+        let first = doomed.last().map_or(index.min(present), |(_, next)| *next);
+        if first <= start {
+            return Ok(());
+        }
+        // With the new start on record, a segment that comes back at a crash is not taken
+        // for part of the log, nor a removed one for lost.
+        if let Err(error) = self.marker.store(self.epoch, first, durable_end) {
+            return Err(self.poison("trim", error));
+        }
+        {
+            let mut state = self.shared.state();
+            state.segments.retain(|segment| segment.first >= first);
+            state.start = first;
+        }
+        self.shared.forget(|segment| segment < first);
+        self.shared.forgive(first..u64::MAX);
+        for (segment, _) in doomed {
+            self.remove(segment)?;
+        }
+        Ok(())
+    }
+
+    /// Takes back the records from `index` on, durably; uncommitted ones among them.
+    /// The next record gets `index`. Below the first index the whole log goes, as in
+    /// [`Log::reset`].
+    ///
+    /// # Errors
+    /// Any error but those of reading poisons the log.
+    pub fn truncate_back(&mut self, index: u64) -> Result<(), LogError> {
+        self.check_poison()?;
+        let (first, durable_end) = (self.first_index(), self.durable_end());
+        if index >= durable_end {
+            self.truncate_buffer(index);
+            return Ok(());
+        }
+        if index <= self.first_present().max(first) {
+            return self.reset(index);
+        }
+        let cut = self.reader.position(index)?;
+        self.drop_buffer();
+        let done = self.cut(index, cut);
+        done.map_err(|error| self.poison("truncation", error))
+    }
+
+    /// Empties the log, durably; the next record gets `next_index`, which may be below
+    /// or above what was there. A crash on the way leaves either the old log or the empty one.
+    ///
+    /// # Errors
+    /// Any error poisons the log.
+    pub fn reset(&mut self, next_index: u64) -> Result<(), LogError> {
+        self.check_poison()?;
+        self.drop_buffer();
+        let done = self.empty(next_index);
+        done.map_err(|error| self.poison("reset", error))
+    }
+
+    fn check_poison(&self) -> Result<(), LogError> {
+        match self.poisoned {
+            Some(action) => Err(LogError::Poisoned { action, path: self.shared.dir.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    fn poison(&mut self, action: &'static str, error: LogError) -> LogError {
+        self.poisoned = Some(action);
+        error
+    }
+
+    fn drop_buffer(&mut self) {
+        self.buffer.clear();
+        self.buffer.shrink_to(BUFFER_BYTES_KEPT);
+        self.buffer_marks.clear();
+        self.next_index = self.durable_end();
+    }
+
+    /// Forgets uncommitted records from `index` on.
+    fn truncate_buffer(&mut self, index: u64) {
+        let (mut at, mut offset) = (self.durable_end(), 0);
+        while at < index && offset < self.buffer.len() {
+            let Some(header) = self.buffer[offset..].first_chunk::<RECORD_HEADER_BYTES>() else { break };
+            offset += RecordHeader::decode(header).total() as usize;
+            at += 1;
+        }
+        self.buffer.truncate(offset);
+        self.buffer_marks.retain(|mark| mark.index < index);
+        self.next_index = at;
+    }
+
+    /// Writes the buffer behind the active segment's committed end.
+    fn write(&mut self) -> Result<(), LogError> {
+        let path = self.shared.path(self.active.first);
+        let Active { file, len, .. } = &mut self.active;
+        if let Err(error) = file.write_at(&self.buffer, *len) {
+            // The way back must be durable too: what was half written may not reappear
+            // behind the records of a later commit.
+            file.set_len(*len).and_then(|()| file.sync()).map_err(remains("roll back", &path))?;
+            return Err(LogError::io("write", &path)(error));
+        }
+        file.sync().map_err(remains("sync", &path))?;
+        *len += self.buffer.len() as u64;
+        Ok(())
+    }
+
+    /// Writes the buffer as the first commit of a new segment.
+    fn write_rolled(&mut self) -> Result<(), LogError> {
+        let first = self.durable_end();
+        let header = self.header(first, self.active.first, first);
+        let active = segment::create(&*self.shared.disk, &self.shared.dir, header, &self.buffer)?;
+        self.has_unsynced_removal = false;
+        self.activate(active, first);
+        Ok(())
+    }
+
+    fn header(&self, first: u64, previous_first: u64, previous_end: u64) -> SegmentHeader {
+        SegmentHeader {
+            first,
+            previous_first,
+            previous_end,
+            epoch: self.epoch,
+            record_bytes_max: self.config.record_bytes_max as u32,
+        }
+    }
+
+    /// Makes a new last segment the active one. Its records become visible by `durable_end`.
+    fn activate(&mut self, active: Active, first: u64) {
+        self.shared.put_file(first, &active.file);
+        self.shared.put_index(first, SparseIndex::new(first));
+        let record_bytes_max = self.config.record_bytes_max;
+        self.shared.state().segments.push(Segment { first, len: HEADER_BYTES, record_bytes_max });
+        self.active = active;
+    }
+
+    /// Segments that hold nothing at or above `index`, each with the first index behind it.
+    fn doomed_below(&self, index: u64) -> Vec<(u64, u64)> {
+        let state = self.shared.state();
+        let pairs = state.segments.windows(2).map(|pair| (pair[0].first, pair[1].first));
+        pairs.take_while(|(_, next)| *next <= index).collect()
+    }
+
+    /// Index of the first record that has a file.
+    fn first_present(&self) -> u64 {
+        self.shared.state().segments.first().map_or(0, |segment| segment.first)
+    }
+
+    fn is_idle_worth_returning(&self) -> bool {
+        self.buffer.is_empty() && self.active.len >= IDLE_BYTES_MAX.min(self.config.segment_bytes_max / 4)
+    }
+
+    /// Removes a segment file. An earlier removal is made durable first, so that a crash
+    /// never leaves a hole.
+    fn remove(&mut self, first: u64) -> Result<(), LogError> {
+        let (disk, dir) = (&self.shared.disk, &self.shared.dir);
+        if std::mem::take(&mut self.has_unsynced_removal) {
+            disk.sync_dir(dir).map_err(remains("sync", dir))?;
+        }
+        let path = self.shared.path(first);
+        disk.remove_file(&path).map_err(remains("remove", &path))?;
+        self.has_unsynced_removal = true;
+        Ok(())
+    }
+
+    /// Cuts the log at `index`, which stands at `cut`, or whose way there is lost.
+    fn cut(&mut self, index: u64, cut: Mark) -> Result<(), LogError> {
+        let first = self.first_index();
+        self.marker.store(self.epoch, first, index)?;
+        let (kept, doomed) = {
+            let mut state = self.shared.state();
+            let keep = state.segments.partition_point(|segment| segment.first <= index).max(1);
+            let doomed = state.segments.split_off(keep);
+            state.durable_end = index;
+            state.version += 1;
+            let kept = state.segments.last_mut().map(|last| {
+                last.len = last.len.min(cut.offset);
+                *last
+            });
+            (kept, doomed)
+        };
+        self.next_index = index;
+        let Some(kept) = kept else { return Ok(()) };
+        self.shared.forget(|segment| segment >= kept.first);
+        self.shared.forgive(first..index);
+        for segment in doomed.iter().rev() {
+            self.remove(segment.first)?;
+        }
+        let (disk, dir) = (Arc::clone(&self.shared.disk), self.shared.dir.clone());
+        if std::mem::take(&mut self.has_unsynced_removal) {
+            disk.sync_dir(&dir).map_err(remains("sync", &dir))?;
+        }
+        let path = self.shared.path(kept.first);
+        let file: Arc<dyn File> = Arc::from(disk.open(&path, OpenMode::ReadWrite).map_err(remains("open", &path))?);
+        if file.len().map_err(remains("read", &path))? > kept.len {
+            file.set_len(kept.len).map_err(remains("cut", &path))?;
+        }
+        file.sync().map_err(remains("sync", &path))?;
+        self.shared.put_file(kept.first, &file);
+        self.active = Active { first: kept.first, file, len: kept.len };
+        if cut.index < index {
+            // Records just before the cut are lost; a segment's indexes have no hole.
+            let header = self.header(index, kept.first, cut.index);
+            let active = segment::create(&*disk, &dir, header, &[])?;
+            self.activate(active, index);
+        }
+        Ok(())
+    }
+
+    fn empty(&mut self, next_index: u64) -> Result<(), LogError> {
+        let (disk, dir) = (Arc::clone(&self.shared.disk), self.shared.dir.clone());
+        // From here on the segments of the old epoch are void.
+        self.epoch += 1;
+        self.marker.store(self.epoch, next_index, next_index)?;
+        let doomed = {
+            let mut state = self.shared.state();
+            state.start = next_index;
+            state.durable_end = next_index;
+            state.version += 1;
+            std::mem::take(&mut state.segments)
+        };
+        self.next_index = next_index;
+        self.shared.forget(|_| true);
+        self.shared.forgive(0..0);
+        for segment in doomed {
+            let path = self.shared.path(segment.first);
+            disk.remove_file(&path).map_err(remains("remove", &path))?;
+        }
+        disk.sync_dir(&dir).map_err(remains("sync", &dir))?;
+        self.has_unsynced_removal = false;
+        let header = self.header(next_index, next_index, next_index);
+        let active = segment::create(&*disk, &dir, header, &[])?;
+        self.activate(active, next_index);
+        Ok(())
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        // After a clean end the marker says exactly where the log ended, also after a
+        // later power loss. It is a hint; failing to keep it harms nothing.
+        if self.poisoned.is_none() {
+            let _ = self.marker.sync();
+        }
+    }
+}

@@ -141,7 +141,7 @@ impl fmt::Display for Duration {
     /// The largest unit that divides the length without a rest, so that `24h` prints as `1d`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (unit, size) =
-            TIME_UNITS.into_iter().find(|(_, s)| self.0 > 0 && self.0.is_multiple_of(s)).unwrap_or(("s", 1_000));
+            TIME_UNITS.into_iter().find(|(_, s)| self.0 > 0 && self.0.is_multiple_of(*s)).unwrap_or(("s", 1_000));
         write!(f, "{}{unit}", self.0 / size)
     }
 }
@@ -248,7 +248,7 @@ impl FromStr for Bandwidth {
 impl fmt::Display for Bandwidth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (unit, size) =
-            RATE_UNITS.into_iter().find(|(_, s)| self.0 > 0 && self.0.is_multiple_of(s)).unwrap_or(("bps", 1));
+            RATE_UNITS.into_iter().find(|(_, s)| self.0 > 0 && self.0.is_multiple_of(*s)).unwrap_or(("bps", 1));
         write!(f, "{}{unit}", self.0 / size)
     }
 }

@@ -364,7 +364,9 @@ mod tests {
 
     #[test]
     fn a_type_key_chooses_the_section() {
-        let Thing::Lamp(lamp) = read("{type: lamp, lit: 1m}").unwrap() else { panic!() };
+        let thing: Thing = read("{type: lamp, lit: 1m}").unwrap();
+        assert_eq!(thing.type_name(), "lamp");
+        let Thing::Lamp(lamp) = thing else { panic!() };
         assert_eq!(lamp.lit, Some(Duration::from_secs(60)));
         assert_eq!(read::<Thing>("{lit: 1m}").unwrap_err(), ["1:1: x.type: is missing; allowed: lamp, post"]);
         assert_eq!(

@@ -7,6 +7,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::error::ConfigError;
+
 /// Deepest nesting of a document. The deepest known key has six levels.
 pub const DEPTH_MAX: usize = 32;
 /// Nodes of a document after aliases are expanded: stops small files that unfold into huge trees.
@@ -95,6 +97,11 @@ impl Node {
     /// The node that stands for "not set".
     pub fn null() -> Self {
         Self::plain("null")
+    }
+
+    /// Reads YAML text; nothing in it is null.
+    pub fn from_yaml(text: &str) -> Result<Self, ConfigError> {
+        Ok(crate::yaml::parse(text)?.unwrap_or_else(Self::null))
     }
 
     /// A map without keys.

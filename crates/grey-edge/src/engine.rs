@@ -210,11 +210,12 @@ impl Engine {
         self.outbox_ready.notify_one();
         loop {
             let mut stopping = false;
+            let wait = self.wait();
             tokio::select! {
                 biased;
                 control = self.control.recv() => stopping = self.obey(control.unwrap_or(Control::Stop))?,
                 _ = self.batches.recv_many(&mut waiting, BATCHES_PER_COMMIT) => {}
-                () = tokio::time::sleep(self.wait()) => {}
+                () = tokio::time::sleep(wait) => {}
             }
             while let Ok(control) = self.control.try_recv() {
                 stopping |= self.obey(control)?;
@@ -236,9 +237,9 @@ impl Engine {
     }
 
     fn wait(&self) -> Duration {
-        let due = self.core.flush_due_ms().map(|due| due.saturating_sub(unix_ms()).max(0) as u64);
-        // A full outbox has no due time of its own; try it again now and then.
-        due.map_or(IDLE_WAIT, |ms| Duration::from_millis(ms.max(1))).min(IDLE_WAIT)
+        let due = self.core.flush_due_ms().into_iter().chain(self.core.tick_due_ms()).min();
+        let wait_ms = due.map(|due| due.saturating_sub(unix_ms()).max(0) as u64);
+        wait_ms.map_or(IDLE_WAIT, |ms| Duration::from_millis(ms.max(1))).min(IDLE_WAIT)
     }
 
     fn round(&mut self, waiting: &mut Vec<Batch>, events: &mut dyn EngineEvents) -> Result<(), CoreError> {

@@ -44,8 +44,6 @@ pub use query::{LocalEvent, LocalPage, LocalPosition, LocalQuery};
 
 /// Bytes of one intake record before a commit is due.
 const RECORD_BYTES_MAX: usize = 4 << 20;
-/// How often an idle rule engine gets a tick record, ms.
-const TICK_INTERVAL_MS: i64 = 1_000;
 /// Checkpoints kept; reclaiming stops at the oldest.
 const CHECKPOINTS_KEPT: usize = 3;
 /// Bytes of dead letters kept; older ones go first.
@@ -396,15 +394,19 @@ impl EdgeCore {
         std::mem::take(&mut self.fresh_derived)
     }
 
-    /// Moves the rules' time when no event does, so that windows close on an idle site.
+    /// Closes windows that have ended while no event arrived: writes a tick record when one is due.
     pub fn tick(&mut self, now_ms: i64, uncertainty_ms: u32) -> Result<(), CoreError> {
-        let idle = now_ms.saturating_sub(self.last_record_ms);
-        let due = idle >= TICK_INTERVAL_MS || idle < 0;
-        if self.is_recovered() && self.staged.is_empty() && due && self.rules.needs_advance() {
+        let due = self.rules.next_end_ms().is_some_and(|end| end <= now_ms);
+        if due && self.is_recovered() && self.staged.is_empty() {
             self.write_record(now_ms, uncertainty_ms)?;
             self.apply()?;
         }
         Ok(())
+    }
+
+    /// When [`EdgeCore::tick`] has something to do, Unix ms.
+    pub fn tick_due_ms(&self) -> Option<i64> {
+        self.rules.next_end_ms()
     }
 
     /// Hands blocks that are due (or all) to the outbox and makes them

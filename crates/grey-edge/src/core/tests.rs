@@ -1,0 +1,316 @@
+//! The core on a simulated disk: what it accepted is what the outbox holds,
+//! through crashes at any point.
+
+use super::*;
+use grey_codec::decode_block;
+use grey_disk::SimDisk;
+use grey_ingest::Qos2Key;
+use grey_model::{Name, RangeSet};
+use grey_rules::{Forward, RuleSpec};
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+
+const START_MS: i64 = 1_767_225_600_000;
+
+fn rules(forward: Forward) -> Arc<RuleSet> {
+    let yaml = "[{type: threshold, condition: temperature > 85°C, action: local_alert}, \
+                {type: aggregate, interval: 1m, fields: [avg, min, max, count]}]";
+    let node = grey_config::Node::from_yaml(yaml).unwrap();
+    let mut decoder = grey_config::Decoder::new("rules");
+    let specs: Vec<RuleSpec> = grey_config::Setting::decode(&node, &mut decoder).unwrap();
+    Arc::new(RuleSet::compile(&specs, forward).unwrap())
+}
+
+fn config(forward: Forward) -> CoreConfig {
+    CoreConfig {
+        queue: QueueConfig { bytes_max: 8 << 20, segment_bytes_max: 16 << 10 },
+        intake_segment_bytes: 16 << 10,
+        intake_retention_ms: 60_000,
+        ..CoreConfig::new(SiteId::new("site-1").unwrap(), rules(forward))
+    }
+}
+
+struct Bench {
+    disk: SimDisk,
+    config: CoreConfig,
+    core: EdgeCore,
+    now_ms: i64,
+}
+
+impl Bench {
+    fn new(seed: u64, forward: Forward) -> Self {
+        let disk = SimDisk::new(seed);
+        let config = config(forward);
+        let core = open(&disk, &config, START_MS);
+        Self { disk, config, core, now_ms: START_MS }
+    }
+
+    fn restart(&mut self) {
+        self.disk.crash();
+        self.core = open(&self.disk, &self.config, self.now_ms);
+    }
+
+    fn accept(&mut self, ops: impl IntoIterator<Item = Op>) {
+        self.core.stage(ops).unwrap();
+        self.core.commit(self.now_ms, 0).unwrap();
+        self.core.apply().unwrap();
+    }
+
+    fn events(&self) -> BTreeMap<(u64, Lane, Seq), Event> {
+        let mut found = BTreeMap::new();
+        for lane in Lane::ALL {
+            let mut from = 0;
+            while let Some((at, block)) = self.core.outbox().next(lane, from).unwrap() {
+                let (header, events) = decode_block(&block).unwrap();
+                for mut e in events {
+                    // The logical counter depends on how often the clock was asked.
+                    e.event.stamp = Stamp::at_unix_ms(e.event.stamp.unix_ms());
+                    assert!(found.insert((header.epoch.0, lane, e.seq), e.event).is_none(), "a sequence twice");
+                }
+                from = at + 1;
+            }
+        }
+        found
+    }
+
+    fn assert_balanced(&self) {
+        for row in self.core.ledger() {
+            assert!(row.balanced, "{row:?}");
+        }
+    }
+}
+
+fn open(disk: &SimDisk, config: &CoreConfig, now_ms: i64) -> EdgeCore {
+    let disk: Arc<dyn Disk> = Arc::new(disk.clone());
+    let (mut core, _) = EdgeCore::open(disk, config.clone(), now_ms, (1, 2)).unwrap();
+    while !core.replay(3, now_ms).unwrap() {}
+    core
+}
+
+fn reading(n: u64, value: f64, id: Option<&str>) -> Op {
+    let mut event = Event::reading(format!("press-{}", n % 3), "temperature", value, START_MS + n as i64);
+    event.unit = Some(Name::from("°C"));
+    event.id = id.map(Name::from);
+    Op::Event { event, lane: None, qos2: None }
+}
+
+#[test]
+fn raw_readings_travel_alerts_go_first_and_aggregates_follow_the_minute() {
+    let mut bench = Bench::new(1, Forward::Raw);
+    bench.accept((0..10).map(|n| reading(n, 80.0 + n as f64, None)));
+    let derived = bench.core.take_derived();
+    assert_eq!(derived.iter().filter(|(lane, e)| *lane == Lane::Critical && e.kind == grey_model::Kind::Alert).count(), 3);
+    bench.now_ms += 60_000;
+    bench.core.tick(bench.now_ms, 0).unwrap();
+    bench.core.flush(bench.now_ms, true).unwrap();
+    let events = bench.events();
+    let count = |lane| events.keys().filter(|(_, l, _)| *l == lane).count();
+    assert_eq!((count(Lane::Critical), count(Lane::Normal), count(Lane::Bulk)), (3, 3, 10));
+    bench.assert_balanced();
+}
+
+#[test]
+fn aggregates_only_keeps_readings_home_and_accounts_for_them() {
+    let mut bench = Bench::new(2, Forward::Aggregates);
+    bench.accept((0..100).map(|n| reading(n, 20.0, None)));
+    bench.core.flush(bench.now_ms, true).unwrap();
+    assert!(bench.events().is_empty());
+    let ledger = bench.core.ledger();
+    let bulk = ledger.iter().find(|row| row.lane == Lane::Bulk).unwrap();
+    assert_eq!((bulk.accepted, bulk.tally.reduced, bulk.balanced), (100, 100, true));
+    let page = bench.core.local_query().page(LocalPosition::default(), 1000, &|_, _| true).unwrap();
+    assert_eq!(page.events.len(), 100, "they can still be asked for at the site");
+}
+
+#[test]
+fn a_resend_with_the_same_id_counts_once_also_after_a_crash() {
+    let mut bench = Bench::new(3, Forward::Raw);
+    bench.accept([reading(0, 1.0, Some("a")), reading(3, 2.0, Some("b")), reading(0, 1.0, Some("a"))]);
+    bench.restart();
+    bench.accept([reading(3, 2.0, Some("b")), reading(0, 3.0, Some("c")), reading(1, 9.0, Some("a"))]);
+    bench.core.flush(bench.now_ms, true).unwrap();
+    assert_eq!(bench.events().len(), 4, "the same id of another device is another event");
+    let ledger = bench.core.ledger();
+    assert_eq!(ledger[Lane::Bulk.index()].tally.deduplicated, 2);
+    bench.assert_balanced();
+}
+
+#[test]
+fn a_qos2_packet_counts_once_until_it_is_released() {
+    let mut bench = Bench::new(4, Forward::Raw);
+    let key = Qos2Key { client: 7, packet_id: 1 };
+    let publish = |n| match reading(n, 1.0, None) {
+        Op::Event { event, lane, .. } => Op::Event { event, lane, qos2: Some(key) },
+        other => other,
+    };
+    bench.accept([publish(0)]);
+    bench.restart();
+    bench.accept([publish(0), Op::Release(key), publish(0)]);
+    bench.accept([Op::Reset { client: 7 }, publish(0)]);
+    assert_eq!(bench.core.ledger()[Lane::Bulk.index()].tally.deduplicated, 1);
+    assert_eq!(bench.core.ledger()[Lane::Bulk.index()].accepted, 4);
+}
+
+#[test]
+fn acknowledged_blocks_are_delivered_in_the_books_and_leave_the_disk() {
+    let mut bench = Bench::new(5, Forward::Raw);
+    for round in 0..40 {
+        bench.accept((0..200).map(|n| reading(round * 200 + n, n as f64 / 7.0, None)));
+        bench.core.flush(bench.now_ms, true).unwrap();
+    }
+    let before = bench.core.queue().bytes_on_disk();
+    for lane in Lane::ALL {
+        bench.core.acknowledged(lane, u64::MAX).unwrap();
+    }
+    for _ in 0..4 {
+        bench.core.checkpoint(bench.now_ms).unwrap();
+    }
+    assert!(bench.core.queue().bytes_on_disk() < before / 4);
+    assert_eq!(bench.core.ledger()[Lane::Bulk.index()].tally.delivered, 8_000);
+    bench.assert_balanced();
+    bench.restart();
+    bench.assert_balanced();
+    assert_eq!(bench.core.ledger()[Lane::Bulk.index()].tally.delivered, 8_000);
+}
+
+#[test]
+fn a_full_outbox_refuses_and_a_full_disk_accepts_nothing() {
+    let mut bench = Bench::new(6, Forward::Raw);
+    bench.config.queue.bytes_max = 20_000;
+    bench.restart();
+    let mut accepted = 0;
+    loop {
+        let ops: Vec<_> = (0..500).map(|n| reading(accepted + n, (n as f64).sin(), None)).collect();
+        match bench.core.stage(ops) {
+            Ok(()) => {
+                bench.core.commit(bench.now_ms, 0).unwrap();
+                bench.core.apply().unwrap();
+                bench.core.flush(bench.now_ms, true).unwrap();
+                accepted += 500;
+            }
+            Err(error) => {
+                assert!(matches!(error, StageError::Full { limit: 20_000, .. }));
+                break;
+            }
+        }
+    }
+    bench.core.acknowledged(Lane::Bulk, u64::MAX).unwrap();
+    bench.disk.set_capacity(Some(0));
+    bench.core.stage([reading(1, 1.0, None)]).unwrap();
+    assert!(bench.core.commit(bench.now_ms, 0).unwrap_err().is_full());
+    bench.core.apply().unwrap();
+    assert_eq!(bench.core.ledger()[Lane::Bulk.index()].accepted, accepted);
+    bench.disk.set_capacity(None);
+    bench.accept([reading(1, 1.0, None)]);
+    assert_eq!(bench.core.ledger()[Lane::Bulk.index()].accepted, accepted + 1);
+    bench.assert_balanced();
+}
+
+#[test]
+fn another_site_cannot_take_the_directory() {
+    let bench = Bench::new(7, Forward::Raw);
+    let mut other = bench.config.clone();
+    other.site = SiteId::new("site-2").unwrap();
+    let disk: Arc<dyn Disk> = Arc::new(bench.disk.clone());
+    let error = EdgeCore::open(disk, other, START_MS, (1, 2)).unwrap_err();
+    assert!(matches!(error, CoreError::OtherSite { .. }), "{error}");
+}
+
+#[test]
+fn a_parent_that_knows_more_starts_a_new_life_and_nothing_is_lost() {
+    let mut bench = Bench::new(8, Forward::Raw);
+    bench.accept((0..10).map(|n| reading(n, 1.0, None)));
+    bench.core.flush(bench.now_ms, true).unwrap();
+    let first = bench.core.epoch();
+    let key = StreamKey { site: bench.config.site.clone(), epoch: first, lane: Lane::Bulk };
+    assert!(!bench.core.parent_is_ahead(&key, 5, bench.now_ms).unwrap());
+    assert!(bench.core.parent_is_ahead(&key, 50, bench.now_ms + 1).unwrap());
+    assert!(!bench.core.parent_is_ahead(&key, 50, bench.now_ms + 1).unwrap(), "once");
+    bench.accept([reading(99, 1.0, None)]);
+    bench.core.flush(bench.now_ms, true).unwrap();
+    let second = bench.core.epoch();
+    assert!(second > first);
+    let in_second = bench.events().keys().filter(|(epoch, ..)| *epoch == second.0).count();
+    assert_eq!(in_second, 11, "ten that the parent would take for others, and the new one");
+    bench.assert_balanced();
+    let events = bench.events();
+    bench.restart();
+    assert_eq!(bench.core.epoch(), second);
+    assert_eq!(bench.events(), events);
+    bench.assert_balanced();
+}
+
+#[test]
+fn rules_change_between_two_events_and_a_replay_uses_those_in_force_then() {
+    let mut bench = Bench::new(9, Forward::Aggregates);
+    bench.accept((0..30).map(|n| reading(n, 20.0, None)));
+    bench.config.rules = rules(Forward::Raw);
+    bench.restart();
+    bench.accept((30..40).map(|n| reading(n, 20.0, None)));
+    bench.core.flush(bench.now_ms, true).unwrap();
+    let row = &bench.core.ledger()[Lane::Bulk.index()];
+    assert_eq!((row.accepted, row.tally.reduced, row.tally.pending), (40, 30, 10));
+    bench.assert_balanced();
+}
+
+#[test]
+fn dead_letters_are_kept_with_their_reason() {
+    let mut bench = Bench::new(10, Forward::Raw);
+    let letter = |reason: &str| Op::DeadLetter { topic: "t".into(), payload: Bytes::from_static(b"{"), reason: reason.into() };
+    bench.accept([letter("first"), letter("second")]);
+    bench.restart();
+    let letters = bench.core.dead_letters(10);
+    assert_eq!(letters.len(), 2);
+    assert!(std::str::from_utf8(&letters[0]).unwrap().contains("second"));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// Crashed anywhere and replayed, the outbox holds exactly what an
+    /// undisturbed run of the same commits holds.
+    #[test]
+    fn a_crashed_run_equals_an_undisturbed_one(seed: u64, steps in prop::collection::vec((0_u8..8, 0_u64..40), 1..40)) {
+        let run = |crash: bool| {
+            let mut bench = Bench::new(seed, Forward::Raw);
+            let mut n = 0;
+            for (step, size) in &steps {
+                match step {
+                    0..=3 => {
+                        let ids: Vec<String> = (0..*size).map(|i| format!("id-{}", (n + i) % 50)).collect();
+                        let ops: Vec<Op> =
+                            ids.iter().enumerate().map(|(i, id)| reading(n + i as u64, (n % 9) as f64 * 12.0, Some(id))).collect();
+                        bench.accept(ops);
+                        n += size;
+                    }
+                    4 => {
+                        bench.core.flush(bench.now_ms, true).unwrap();
+                    }
+                    5 => bench.core.checkpoint(bench.now_ms).unwrap(),
+                    6 => {
+                        bench.now_ms += 20_000;
+                        bench.core.tick(bench.now_ms, 0).unwrap();
+                    }
+                    _ if crash => bench.restart(),
+                    _ => {}
+                }
+            }
+            bench.now_ms += 120_000;
+            bench.core.tick(bench.now_ms, 0).unwrap();
+            bench.core.flush(bench.now_ms, true).unwrap();
+            bench.assert_balanced();
+            let mut covered: [RangeSet; 3] = Default::default();
+            for lane in Lane::ALL {
+                let mut from = 0;
+                while let Some((at, block)) = bench.core.outbox().next(lane, from).unwrap() {
+                    let header = BlockHeader::parse(&block).unwrap().header;
+                    assert_eq!(covered[lane.index()].insert(header.range()), u64::from(header.span));
+                    from = at + 1;
+                }
+                assert_eq!(covered[lane.index()].contiguous_end(), covered[lane.index()].end(), "no gap");
+            }
+            (bench.events(), bench.core.ledger().into_iter().map(|r| (r.lane, r.accepted, r.tally)).collect::<Vec<_>>())
+        };
+        prop_assert_eq!(run(true), run(false));
+    }
+}

@@ -1,10 +1,11 @@
 //! Reading a block back into its events.
 
-use grey_model::{BlockHeader, Event, Reader, Seq};
+use grey_model::limits::BLOCK_BYTES_MAX;
+use grey_model::{BlockHeader, Event, Seq};
 
 use crate::compress::decompress;
 use crate::error::CodecError;
-use crate::row;
+use crate::payload;
 
 /// An event and its place in its lane.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,19 +25,38 @@ pub fn decode_block(block: &[u8]) -> Result<(BlockHeader, Vec<SeqEvent>), CodecE
 
 /// Reads the events of a payload whose header was parsed already, in sequence order.
 pub fn decode_payload(header: &BlockHeader, payload: &[u8]) -> Result<Vec<SeqEvent>, CodecError> {
-    let raw = decompress(header.compression, payload, header.payload_raw_len)?;
-    let mut reader = Reader::new(&raw);
-    let mut events = Vec::with_capacity(header.events as usize);
-    let mut seqs = event_seqs(header);
-    for _ in 0..header.events {
-        let event = row::decode(&mut reader)?;
-        let seq = seqs.next().ok_or(CodecError::Contradiction { what: "more events than sequences" })?;
-        events.push(SeqEvent { seq, event });
+    if header.payload_raw_len as usize > BLOCK_BYTES_MAX {
+        // What a builder writes is at most a whole block before compression.
+        return Err(CodecError::Contradiction { what: "a payload larger than a block" });
     }
-    if !reader.is_empty() {
-        return Err(reader.invalid("trailing bytes").into());
+    let raw = decompress(header.compression, payload, header.payload_raw_len)?;
+    if header.events == 0 {
+        return if raw.is_empty() {
+            Ok(Vec::new())
+        } else {
+            Err(CodecError::Contradiction { what: "a payload without events" })
+        };
+    }
+    let events = payload::decode(&raw, header.events as usize)?;
+    check_summary(header, &events)?;
+    let seqs = event_seqs(header);
+    let events: Vec<SeqEvent> = seqs.zip(events).map(|(seq, event)| SeqEvent { seq, event }).collect();
+    if events.len() != header.events as usize {
+        return Err(CodecError::Contradiction { what: "more events than sequences" });
     }
     Ok(events)
+}
+
+/// Tiers above index blocks by these, so they must be true.
+fn check_summary(header: &BlockHeader, events: &[Event]) -> Result<(), CodecError> {
+    let times = || events.iter().map(|event| event.device_time_ms);
+    if times().min() != Some(header.time_min_ms) || times().max() != Some(header.time_max_ms) {
+        return Err(CodecError::Contradiction { what: "device times" });
+    }
+    if events.iter().fold(0, |kinds, event| kinds | 1 << event.kind as u8) != header.kinds {
+        return Err(CodecError::Contradiction { what: "kinds" });
+    }
+    Ok(())
 }
 
 /// The sequences that carry an event: those of the span without an account.

@@ -4,10 +4,10 @@ use bytes::Bytes;
 use grey_model::limits::{BLOCK_ACCOUNTS_MAX, BLOCK_BYTES_MAX, BLOCK_EVENTS_MAX};
 use grey_model::{Account, BlockHeader, Compression, Disposition, Epoch, Event, Lane, Seq, SiteId, Stamp};
 
+use crate::columns::{Columns, Payload};
 use crate::compress::compress;
 use crate::error::CodecError;
 use crate::limit::check;
-use crate::row;
 
 /// Bytes kept free for header, site and checksum.
 const FRAME_BYTES_MAX: usize = 512;
@@ -25,12 +25,11 @@ pub struct BlockBuilder {
     compression: Compression,
     first_seq: Seq,
     next_seq: Seq,
-    events: u32,
     kinds: u8,
     time_min_ms: i64,
     time_max_ms: i64,
     accounts: Vec<Account>,
-    rows: Vec<u8>,
+    columns: Columns,
 }
 
 impl BlockBuilder {
@@ -43,12 +42,11 @@ impl BlockBuilder {
             compression,
             first_seq: next_seq,
             next_seq,
-            events: 0,
             kinds: 0,
             time_min_ms: 0,
             time_max_ms: 0,
             accounts: Vec::new(),
-            rows: Vec::new(),
+            columns: Columns::new(),
         }
     }
 
@@ -61,21 +59,16 @@ impl BlockBuilder {
     /// An event within the limits always fits into an empty block.
     pub fn push(&mut self, event: &Event) -> Result<Seq, CodecError> {
         check(event)?;
-        if self.events == BLOCK_EVENTS_MAX || self.span() == u32::MAX {
+        let fits = self.bytes_estimate() + Columns::bytes_max_of(event) <= BLOCK_BYTES_MAX;
+        if !fits || self.events() == BLOCK_EVENTS_MAX || self.span() == u32::MAX || self.next_seq == Seq::MAX {
             return Err(CodecError::Full);
         }
-        let before = self.rows.len();
-        row::encode(event, &mut self.rows);
-        if self.bytes_estimate() > BLOCK_BYTES_MAX {
-            self.rows.truncate(before);
-            return Err(CodecError::Full);
-        }
+        self.columns.push(event);
         let time = event.device_time_ms;
-        let first = self.events == 0;
+        let first = self.events() == 1;
         self.time_min_ms = if first { time } else { self.time_min_ms.min(time) };
         self.time_max_ms = if first { time } else { self.time_max_ms.max(time) };
         self.kinds |= 1 << event.kind as u8;
-        self.events += 1;
         let seq = self.next_seq;
         self.next_seq += 1;
         Ok(seq)
@@ -112,7 +105,7 @@ impl BlockBuilder {
 
     /// How many events the block holds so far.
     pub fn events(&self) -> u32 {
-        self.events
+        self.columns.len() as u32
     }
 
     /// The sequence that the next event gets.
@@ -122,7 +115,7 @@ impl BlockBuilder {
 
     /// An upper bound of the block's size before compression, in bytes.
     pub fn bytes_estimate(&self) -> usize {
-        FRAME_BYTES_MAX + self.accounts.len() * ACCOUNT_BYTES_MAX + self.rows.len()
+        FRAME_BYTES_MAX + self.accounts.len() * ACCOUNT_BYTES_MAX + self.columns.bytes_max()
     }
 
     /// Closes the block and continues at the next sequence; `None` when no sequence was covered.
@@ -131,30 +124,30 @@ impl BlockBuilder {
         if self.span() == 0 {
             return None;
         }
-        let (compression, payload) = compress(self.compression, &self.rows);
+        let payload = if self.events() == 0 { Payload::default() } else { self.columns.encode() };
+        let (compression, stored) = compress(self.compression, &payload);
         let header = BlockHeader {
             site: self.site.clone(),
             epoch: self.epoch,
             lane: self.lane,
             first_seq: self.first_seq,
             span: self.span(),
-            events: self.events,
+            events: self.events(),
             time_min_ms: self.time_min_ms,
             time_max_ms: self.time_max_ms,
             stamp,
             kinds: self.kinds,
             intake,
             compression,
-            payload_raw_len: self.rows.len() as u32,
+            payload_raw_len: payload.bytes.len() as u32,
             accounts: std::mem::take(&mut self.accounts),
         };
-        let block = header.encode(&payload);
+        let block = header.encode(&stored);
         self.first_seq = self.next_seq;
-        self.events = 0;
         self.kinds = 0;
         self.time_min_ms = 0;
         self.time_max_ms = 0;
-        self.rows.clear();
+        self.columns.clear();
         Some(block)
     }
 }

@@ -1,25 +1,47 @@
 //! The general-purpose compressors under the columns.
 
 use std::borrow::Cow;
+use std::io::{self, Write};
 
 use grey_model::Compression;
 
+use crate::columns::Payload;
 use crate::error::CodecError;
 
 /// Zstandard's default: the level that measured best for columns (see decision record 0003).
 const ZSTD_LEVEL: i32 = 3;
 
-/// Compresses `raw` as asked, or leaves it when that does not make it smaller.
-pub(crate) fn compress(method: Compression, raw: &[u8]) -> (Compression, Cow<'_, [u8]>) {
+/// Columns shorter than this share a Zstandard block with their neighbours: a block has its own table of codes.
+const ZSTD_COLUMN_BYTES_MIN: usize = 1024;
+
+/// Compresses a payload as asked, or leaves it when that does not make it smaller.
+pub(crate) fn compress(method: Compression, payload: &Payload) -> (Compression, Cow<'_, [u8]>) {
     let smaller = match method {
         Compression::None => None,
-        Compression::Lz4 => lz4::block::compress(raw, None, false).ok(),
-        Compression::Zstd => zstd::bulk::compress(raw, ZSTD_LEVEL).ok(),
+        Compression::Lz4 => lz4::block::compress(&payload.bytes, None, false).ok(),
+        Compression::Zstd => zstd_columns(payload).ok(),
     };
-    match smaller.filter(|bytes| bytes.len() < raw.len()) {
+    match smaller.filter(|bytes| bytes.len() < payload.bytes.len()) {
         Some(bytes) => (method, Cow::Owned(bytes)),
-        None => (Compression::None, Cow::Borrowed(raw)),
+        None => (Compression::None, Cow::Borrowed(&payload.bytes)),
     }
+}
+
+/// One Zstandard frame with a block boundary between columns, so that each is coded by its own statistics.
+fn zstd_columns(payload: &Payload) -> io::Result<Vec<u8>> {
+    let mut encoder = zstd::stream::write::Encoder::new(Vec::with_capacity(payload.bytes.len() / 2), ZSTD_LEVEL)?;
+    encoder.set_pledged_src_size(Some(payload.bytes.len() as u64))?;
+    encoder.include_contentsize(false)?;
+    let mut start = 0;
+    for &cut in &payload.cuts {
+        if cut - start >= ZSTD_COLUMN_BYTES_MIN {
+            encoder.write_all(&payload.bytes[start..cut])?;
+            encoder.flush()?;
+            start = cut;
+        }
+    }
+    encoder.write_all(&payload.bytes[start..])?;
+    encoder.finish()
 }
 
 /// Undoes [`compress`]; `raw_len` must have been checked against its limit.

@@ -16,13 +16,22 @@
 
 mod block;
 mod builder;
+mod columns;
 mod compress;
 mod error;
+mod id_column;
 mod id_form;
 mod limit;
+mod number;
+mod payload;
 pub mod row;
+mod table;
+mod time_column;
 
 pub use block::{SeqEvent, decode_block, decode_payload};
 pub use builder::BlockBuilder;
 pub use error::CodecError;
 pub use limit::{FIELDS_MAX, LimitError, check};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,316 @@
+//! Reading a payload's columns back into events.
+
+use std::str;
+
+use grey_model::limits::{
+    ATTRIBUTES_MAX, BLOCK_EVENTS_MAX, EVENT_ID_BYTES_MAX, NAME_BYTES_MAX, TEXT_BYTES_MAX, UNIT_BYTES_MAX,
+    VECTOR_LEN_MAX,
+};
+use grey_model::{Event, Kind, Name, Quality, Reader, Value};
+
+use crate::columns::{
+    HAS_ATTRIBUTES, HAS_IDS, HAS_QUALITIES, KIND_BITS, LAYOUT, SERIES_BASE, SERIES_EXPECTED, SERIES_NEW, Shape, groups,
+};
+use crate::error::CodecError;
+use crate::id_column;
+use crate::limit::FIELDS_MAX;
+use crate::number::NumberReader;
+use crate::time_column::{read_stamps, read_times};
+
+const STRING_BYTES_MAX: usize = if NAME_BYTES_MAX > EVENT_ID_BYTES_MAX { NAME_BYTES_MAX } else { EVENT_ID_BYTES_MAX };
+
+type Attributes = Vec<(Name, Name)>;
+
+/// What all events of a series share.
+#[derive(Debug)]
+struct Series {
+    device: Name,
+    stream: Name,
+    unit: Option<Name>,
+    kind: Kind,
+    shape: Shape,
+    fields: usize,
+}
+
+/// The tables at the head of a payload.
+#[derive(Debug)]
+struct Tables {
+    strings: Vec<Name>,
+    attribute_lists: Vec<Attributes>,
+    field_lists: Vec<Vec<Name>>,
+    series: Vec<Series>,
+}
+
+/// Reads the `events` events of a payload after decompression, in order of sequence.
+pub(crate) fn decode(raw: &[u8], events: usize) -> Result<Vec<Event>, CodecError> {
+    let mut reader = Reader::new(raw);
+    let layout = reader.u8()?;
+    if layout != LAYOUT {
+        return Err(CodecError::Layout(layout));
+    }
+    let flags = reader.u8()?;
+    if flags & !(HAS_QUALITIES | HAS_ATTRIBUTES | HAS_IDS) != 0 {
+        return Err(reader.invalid("payload flags").into());
+    }
+    let tables = read_tables(&mut reader, events)?;
+    let (series_of, lens) = read_series_codes(&mut reader, events, tables.series.len())?;
+    let order = order_of(&series_of, &lens);
+    let stamps = read_stamps(&mut reader, events)?;
+    let times = read_times(&mut reader, &stamps, &order, &lens)?;
+    let qualities = if flags & HAS_QUALITIES == 0 { &[][..] } else { reader.bytes(events)? };
+    let mut attributes = if flags & HAS_ATTRIBUTES == 0 {
+        Vec::new()
+    } else {
+        read_attributes(&mut reader, &lens, &tables.attribute_lists)?
+    };
+    let mut ids = if flags & HAS_IDS == 0 {
+        Vec::new()
+    } else {
+        id_column::read(&mut reader, lens.iter().map(|&len| len as usize), events, &tables.strings)?
+    };
+    let wide = NumberReader::read_wide(&mut reader)?;
+    let text = reader.text("text", reader.remaining())?;
+    let mut values =
+        Values { numbers: NumberReader::new(reader, wide), text, floats: Vec::new(), integers: Vec::new() };
+
+    let mut slots: Vec<Option<Event>> = Vec::new();
+    slots.resize_with(events, || None);
+    let mut at_series_order = 0;
+    for (series, places) in tables.series.iter().zip(groups(&order, &lens)) {
+        let values = values.read(series, places.len(), &tables.field_lists)?;
+        for (&place, value) in places.iter().zip(values) {
+            let place = place as usize;
+            let quality = match qualities.get(at_series_order) {
+                None => Quality::Good,
+                Some(&byte) => Quality::from_u8(byte).ok_or(CodecError::Contradiction { what: "quality" })?,
+            };
+            slots[place] = Some(Event {
+                device: series.device.clone(),
+                stream: series.stream.clone(),
+                kind: series.kind,
+                value,
+                device_time_ms: times[place],
+                stamp: stamps[place],
+                quality,
+                unit: series.unit.clone(),
+                id: ids.get_mut(at_series_order).and_then(Option::take),
+                attributes: attributes.get_mut(at_series_order).map(std::mem::take).unwrap_or_default(),
+            });
+            at_series_order += 1;
+        }
+    }
+    values.end()?;
+    let decoded: Vec<Event> = slots.into_iter().flatten().collect();
+    if decoded.len() != events {
+        return Err(CodecError::Contradiction { what: "events in the columns" });
+    }
+    Ok(decoded)
+}
+
+fn read_tables(reader: &mut Reader<'_>, events: usize) -> Result<Tables, CodecError> {
+    let strings = read_strings(reader)?;
+    let name = |reader: &mut Reader<'_>, what| -> Result<Name, CodecError> {
+        let at = reader.varint()?;
+        let name = usize::try_from(at).ok().and_then(|at| strings.get(at));
+        name.cloned().ok_or_else(|| reader.invalid(what).into())
+    };
+    let count = reader.count("attribute lists", events as u64)?;
+    let mut attribute_lists = Vec::new();
+    for _ in 0..count {
+        let len = reader.count("attributes", ATTRIBUTES_MAX as u64)?;
+        let pair = |_| Ok((name(reader, "attribute name")?, name(reader, "attribute value")?));
+        attribute_lists.push((0..len).map(pair).collect::<Result<Attributes, CodecError>>()?);
+    }
+    let count = reader.count("field lists", events as u64)?;
+    let mut field_lists = Vec::new();
+    for _ in 0..count {
+        let len = reader.count("fields", FIELDS_MAX as u64)?;
+        field_lists.push((0..len).map(|_| name(reader, "field name")).collect::<Result<Vec<Name>, CodecError>>()?);
+    }
+    let count = reader.count("series", events as u64)?;
+    let mut series = Vec::new();
+    for _ in 0..count {
+        let tag = reader.u8()?;
+        let kind = Kind::from_u8(tag & ((1 << KIND_BITS) - 1)).ok_or_else(|| reader.invalid("kind"))?;
+        let shape = Shape::from_u8(tag >> KIND_BITS).ok_or_else(|| reader.invalid("value shape"))?;
+        let device = name(reader, "device")?;
+        let stream = name(reader, "stream")?;
+        let unit = match reader.varint()?.checked_sub(1) {
+            None => None,
+            Some(at) => {
+                let unit = usize::try_from(at).ok().and_then(|at| strings.get(at));
+                let unit = unit.filter(|unit| unit.len() <= UNIT_BYTES_MAX);
+                Some(unit.cloned().ok_or_else(|| reader.invalid("unit"))?)
+            }
+        };
+        let fields = match shape {
+            Shape::Fields => reader.count("field list", (field_lists.len() as u64).saturating_sub(1))? as usize,
+            _ => 0,
+        };
+        if shape == Shape::Fields && field_lists.is_empty() {
+            return Err(reader.invalid("field list").into());
+        }
+        series.push(Series { device, stream, unit, kind, shape, fields });
+    }
+    Ok(Tables { strings, attribute_lists, field_lists, series })
+}
+
+fn read_strings(reader: &mut Reader<'_>) -> Result<Vec<Name>, CodecError> {
+    // Each string takes a byte for its length.
+    let count = reader.count("strings", reader.remaining() as u64)?;
+    let mut ends = Vec::with_capacity(count as usize);
+    let mut total = 0_usize;
+    for _ in 0..count {
+        total += reader.count("string bytes", STRING_BYTES_MAX as u64)? as usize;
+        ends.push(total);
+    }
+    let bytes = reader.bytes(total)?;
+    let text = str::from_utf8(bytes).map_err(|_| reader.invalid("strings"))?;
+    let mut start = 0;
+    let mut strings = Vec::with_capacity(ends.len());
+    for end in ends {
+        strings.push(Name::from(text.get(start..end).ok_or_else(|| reader.invalid("string"))?));
+        start = end;
+    }
+    Ok(strings)
+}
+
+/// The series of each event in order of sequence, and the events of each series.
+fn read_series_codes(
+    reader: &mut Reader<'_>,
+    events: usize,
+    series: usize,
+) -> Result<(Vec<u32>, Vec<u32>), CodecError> {
+    let mut lens = vec![0_u32; series];
+    let mut followed_by: Vec<Option<u32>> = vec![None; series];
+    let mut series_of = Vec::with_capacity(events.min(BLOCK_EVENTS_MAX as usize));
+    let mut known = 0_u32;
+    let mut last: Option<u32> = None;
+    for _ in 0..events {
+        let code = reader.varint()?;
+        let at = match code {
+            SERIES_EXPECTED => last.and_then(|last| followed_by[last as usize]),
+            SERIES_NEW => {
+                known += 1;
+                Some(known - 1).filter(|&at| (at as usize) < series)
+            }
+            code => u32::try_from(code - SERIES_BASE).ok().filter(|&at| at < known),
+        };
+        let at = at.ok_or_else(|| reader.invalid("series"))?;
+        lens[at as usize] += 1;
+        if let Some(last) = last {
+            followed_by[last as usize] = Some(at);
+        }
+        last = Some(at);
+        series_of.push(at);
+    }
+    if known as usize != series {
+        return Err(CodecError::Contradiction { what: "series without an event" });
+    }
+    Ok((series_of, lens))
+}
+
+fn order_of(series_of: &[u32], lens: &[u32]) -> Vec<u32> {
+    let mut start = 0;
+    let mut next: Vec<u32> = Vec::with_capacity(lens.len());
+    for &len in lens {
+        next.push(start);
+        start += len;
+    }
+    let mut order = vec![0_u32; series_of.len()];
+    for (at, &series) in series_of.iter().enumerate() {
+        let next = &mut next[series as usize];
+        order[*next as usize] = at as u32;
+        *next += 1;
+    }
+    order
+}
+
+fn read_attributes(reader: &mut Reader<'_>, lens: &[u32], lists: &[Attributes]) -> Result<Vec<Attributes>, CodecError> {
+    let mut found = Vec::new();
+    for &len in lens {
+        let mut last = 0;
+        for _ in 0..len {
+            if let Some(at) = reader.count("attribute list", lists.len() as u64 + 1)?.checked_sub(1) {
+                last = at as usize;
+            }
+            found.push(if last == 0 { Vec::new() } else { lists[last - 1].clone() });
+        }
+    }
+    Ok(found)
+}
+
+/// The streams that values are read from.
+#[derive(Debug)]
+struct Values<'a> {
+    numbers: NumberReader<'a>,
+    text: &'a str,
+    floats: Vec<f64>,
+    integers: Vec<i64>,
+}
+
+impl Values<'_> {
+    /// The values of a series.
+    fn read(&mut self, series: &Series, len: usize, field_lists: &[Vec<Name>]) -> Result<Vec<Value>, CodecError> {
+        self.floats.clear();
+        self.integers.clear();
+        Ok(match series.shape {
+            Shape::Number => {
+                self.numbers.floats(len, &mut self.floats)?;
+                self.floats.iter().map(|&number| Value::Number(number)).collect()
+            }
+            Shape::Integer => {
+                self.numbers.integers(len, &mut self.integers)?;
+                self.integers.iter().map(|&whole| Value::Integer(whole)).collect()
+            }
+            Shape::Bool => {
+                let mut last = 0;
+                let mut truths = Vec::with_capacity(len);
+                for _ in 0..len {
+                    last ^= self.numbers.byte()?;
+                    truths.push(match last {
+                        0 => Value::Bool(false),
+                        1 => Value::Bool(true),
+                        _ => return Err(CodecError::Contradiction { what: "truth value" }),
+                    });
+                }
+                truths
+            }
+            Shape::Text => (0..len).map(|_| self.read_text()).collect::<Result<_, _>>()?,
+            Shape::Vector => (0..len).map(|_| self.read_vector()).collect::<Result<_, _>>()?,
+            Shape::Fields => self.read_fields(len, &field_lists[series.fields])?,
+        })
+    }
+
+    fn read_text(&mut self) -> Result<Value, CodecError> {
+        let len = self.numbers.count("text bytes", TEXT_BYTES_MAX)?;
+        let (text, rest) = self.text.split_at_checked(len).ok_or(CodecError::Contradiction { what: "text" })?;
+        self.text = rest;
+        Ok(Value::Text(text.into()))
+    }
+
+    fn read_vector(&mut self) -> Result<Value, CodecError> {
+        let len = self.numbers.count("vector samples", VECTOR_LEN_MAX)?;
+        let mut samples = Vec::new();
+        self.numbers.floats(len, &mut samples)?;
+        Ok(Value::Vector(samples.into()))
+    }
+
+    fn read_fields(&mut self, len: usize, names: &[Name]) -> Result<Vec<Value>, CodecError> {
+        for _ in names {
+            self.numbers.floats(len, &mut self.floats)?;
+        }
+        let fields_of = |event: usize| {
+            let fields = names.iter().enumerate();
+            fields.map(|(field, name)| (name.clone(), self.floats[field * len + event])).collect()
+        };
+        Ok((0..len).map(|event| Value::Fields(fields_of(event))).collect())
+    }
+
+    fn end(&self) -> Result<(), CodecError> {
+        if !self.text.is_empty() {
+            return Err(CodecError::Contradiction { what: "more text than its columns take" });
+        }
+        self.numbers.end()
+    }
+}

@@ -2,6 +2,7 @@
 //! that leave as problem documents whoever made them.
 
 use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, HttpBody as _};
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
-use axum::http::header::{ALLOW, CONTENT_TYPE, HOST, ORIGIN, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, ORIGIN, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
@@ -65,6 +66,12 @@ async fn pass(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> 
 
 async fn answer(guard: &Guard, request: Request, next: Next) -> Response {
     let config = &guard.config;
+    let to_loopback = request.extensions().get::<LocalAddress>().is_some_and(|local| local.0.ip().is_loopback());
+    if to_loopback && !is_local_name(request.headers(), &config.host_names) {
+        return Problem::misdirected()
+            .detail("on a loopback address the Host header must be localhost, an IP address, or a configured name")
+            .into_response();
+    }
     if !same_origin(request.method(), request.headers()) {
         return Problem::cross_origin()
             .detail("the Origin header names another host than the Host header")
@@ -90,7 +97,7 @@ async fn answer(guard: &Guard, request: Request, next: Next) -> Response {
     match tokio::time::timeout(Duration::from_millis(config.request_timeout_ms), work).await {
         Ok(Some(response)) => response,
         Ok(None) => Problem::internal().into_response(),
-        Err(_) => Problem::timed_out(config.request_timeout_ms).into_response(),
+        Err(_) => Problem::timed_out(size > 0, config.request_timeout_ms).into_response(),
     }
 }
 
@@ -105,6 +112,25 @@ fn same_origin(method: &Method, headers: &HeaderMap) -> bool {
         return false;
     };
     origin.split_once("://").is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(host))
+}
+
+/// The address of this side of a connection.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LocalAddress(pub(crate) SocketAddr);
+
+/// False for a name that somebody else's name server resolved to a loopback
+/// address: a page of that name would count as the same origin and read and
+/// change everything (DNS rebinding). Programs that send no Host are no browsers.
+fn is_local_name(headers: &HeaderMap, names: &[String]) -> bool {
+    let Some(host) = headers.get(HOST) else { return true };
+    let Ok(host) = host.to_str() else { return false };
+    let name = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, _)) => address,
+        None => host.rsplit_once(':').map_or(host, |(name, _)| name),
+    };
+    name.eq_ignore_ascii_case("localhost")
+        || name.parse::<IpAddr>().is_ok()
+        || names.iter().any(|known| known.eq_ignore_ascii_case(name))
 }
 
 /// Gives every error answer the shape of a problem with the path in it.
@@ -123,13 +149,12 @@ async fn as_problem(mut response: Response, path: &str) -> Response {
     if status == StatusCode::NOT_FOUND && problem.detail.is_none() {
         problem.detail = Some(format!("{:?} is not here; /v1/openapi.json lists what is", shorten(path)));
     }
-    let mut rendered = problem.into_response();
-    for name in [ALLOW, RETRY_AFTER] {
-        if let Some(value) = response.headers_mut().remove(&name) {
-            rendered.headers_mut().insert(name, value);
-        }
-    }
-    rendered
+    // Headers such as Allow stay; those of the body are the problem's own.
+    let (parts, body) = problem.into_response().into_parts();
+    response.headers_mut().remove(CONTENT_LENGTH);
+    response.headers_mut().extend(parts.headers);
+    *response.body_mut() = body;
+    response
 }
 
 /// True for an answer without body or with one of plain text, as extractors and axum itself make them.
@@ -172,6 +197,7 @@ impl<F: Future> Future for CatchPanic<F> {
 mod tests {
     use super::*;
     use axum::Json;
+    use axum::http::header::{ALLOW, RETRY_AFTER};
     use axum::routing::{get, post};
     use http_body_util::BodyExt;
     use tower::ServiceExt;
@@ -181,6 +207,7 @@ mod tests {
             body_bytes_max: 64 * 1024,
             bodies_bytes_max: 128 * 1024,
             request_timeout_ms: 200,
+            host_names: vec!["edge-1.lan".into()],
             ..Default::default()
         }
     }
@@ -262,17 +289,38 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_of_unknown_length_is_cut_at_the_limit() {
-        let endless = Body::new(Drip { chunks: 1_000 });
+        let endless = Body::new(Drip { chunks: 1_000, then_hangs: false });
         let (json, _) = problem(request("POST", "/echo", &[], endless)).await;
         assert_eq!(json["status"], 413);
-        let (status, _, body) = ask(request("POST", "/echo", &[], Body::new(Drip { chunks: 3 }))).await;
+        let (status, _, body) =
+            ask(request("POST", "/echo", &[], Body::new(Drip { chunks: 3, then_hangs: false }))).await;
         assert_eq!((status, body.as_str()), (StatusCode::OK, "3072"));
     }
 
     #[tokio::test]
-    async fn a_handler_that_hangs_is_given_up() {
+    async fn a_handler_or_a_client_that_hangs_is_given_up() {
         let (json, _) = problem(request("GET", "/hang", &[], "")).await;
+        assert_eq!(json["status"], 503);
+        let (json, _) = problem(request("POST", "/echo", &[], Body::new(Drip { chunks: 3, then_hangs: true }))).await;
         assert_eq!(json["status"], 408);
+    }
+
+    #[tokio::test]
+    async fn a_name_that_was_bent_to_a_loopback_address_is_refused() {
+        for (local, host, expected) in [
+            ("127.0.0.1:7080", "evil.example:7080", 421),
+            ("127.0.0.1:7080", "127.0.0.1.evil.example", 421),
+            ("127.0.0.1:7080", "127.0.0.1:7080", 503),
+            ("127.0.0.1:7080", "LOCALHOST", 503),
+            ("127.0.0.1:7080", "edge-1.lan:7080", 503),
+            ("[::1]:7080", "[::1]:7080", 503),
+            ("[::1]:7080", "evil.example", 421),
+            ("10.0.0.7:7080", "hub-1:7180", 503),
+        ] {
+            let mut request = request("GET", "/ready", &[("host", host)], "");
+            request.extensions_mut().insert(LocalAddress(local.parse().unwrap()));
+            assert_eq!(ask(request).await.0, expected, "{host} at {local}");
+        }
     }
 
     #[tokio::test]
@@ -294,6 +342,7 @@ mod tests {
     /// A body of 1 KiB chunks that does not tell its length.
     struct Drip {
         chunks: usize,
+        then_hangs: bool,
     }
 
     impl http_body::Body for Drip {
@@ -304,7 +353,7 @@ mod tests {
             _: &mut Context<'_>,
         ) -> Poll<Option<Result<http_body::Frame<bytes::Bytes>, Self::Error>>> {
             if self.chunks == 0 {
-                return Poll::Ready(None);
+                return if self.then_hangs { Poll::Pending } else { Poll::Ready(None) };
             }
             self.chunks -= 1;
             Poll::Ready(Some(Ok(http_body::Frame::data(vec![b'x'; 1_024].into()))))

@@ -142,9 +142,10 @@ impl Problem {
         )
     }
 
-    /// The request took too long to arrive or to answer (408).
-    pub fn timed_out(limit_ms: u64) -> Self {
-        Self::new(StatusCode::REQUEST_TIMEOUT, "timed-out", "The request took too long")
+    /// The request took too long: to arrive where it has a body (408), else to be answered (503).
+    pub fn timed_out(has_body: bool, limit_ms: u64) -> Self {
+        let status = if has_body { StatusCode::REQUEST_TIMEOUT } else { StatusCode::SERVICE_UNAVAILABLE };
+        Self::new(status, "timed-out", "The request took too long")
             .detail(format!("it was not answered within {limit_ms} ms; ask for less or try again"))
     }
 
@@ -152,6 +153,11 @@ impl Problem {
     pub fn body_too_large(limit_bytes: usize) -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "The body is too large")
             .detail(format!("the limit is {limit_bytes} bytes; send it in parts"))
+    }
+
+    /// The Host header names somebody else (421).
+    pub fn misdirected() -> Self {
+        Self::new(StatusCode::MISDIRECTED_REQUEST, "misdirected", "This node does not answer under that name")
     }
 
     /// There is more work than this node takes (429).
@@ -334,5 +340,31 @@ mod tests {
     fn a_foreign_status_gets_a_slug_that_a_program_can_match() {
         assert_eq!(Problem::of_status(StatusCode::IM_A_TEAPOT).slug, "i-m-a-teapot");
         assert_eq!(Problem::of_status(StatusCode::UNPROCESSABLE_ENTITY).slug, "unprocessable-entity");
+    }
+
+    #[test]
+    fn every_sort_of_problem_is_documented() {
+        const DOCUMENT: &str = include_str!("../../../docs/http.md");
+        for problem in [
+            Problem::invalid_query(),
+            Problem::invalid_body(),
+            Problem::invalid_cursor(),
+            Problem::cross_origin(),
+            Problem::not_found(),
+            Problem::method_not_allowed(),
+            Problem::timed_out(true, 1),
+            Problem::timed_out(false, 1),
+            Problem::body_too_large(1),
+            Problem::misdirected(),
+            Problem::overloaded(1),
+            Problem::internal(),
+            Problem::unavailable(1),
+            Problem::of_status(StatusCode::BAD_REQUEST),
+            Problem::of_status(StatusCode::UNSUPPORTED_MEDIA_TYPE),
+            Problem::of_status(StatusCode::UNPROCESSABLE_ENTITY),
+        ] {
+            let row = DOCUMENT.lines().find(|line| line.contains(&format!("`{}`", problem.slug)) && line.starts_with('|'));
+            assert!(row.is_some_and(|row| row.contains(problem.status.as_str())), "{} is undocumented", problem.slug);
+        }
     }
 }

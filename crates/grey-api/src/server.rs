@@ -18,7 +18,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tower::Service as _;
 
-use crate::guard::harden;
+use crate::guard::{LocalAddress, harden};
 use crate::metrics::Metrics;
 use crate::stall::StallLimit;
 
@@ -44,6 +44,9 @@ pub struct ServerConfig {
     pub bodies_bytes_max: usize,
     /// For open requests to finish once the server stops. Default 10 s.
     pub drain_timeout_ms: u64,
+    /// Names besides `localhost` under which a loopback listener answers, for
+    /// example behind a proxy on the same machine. Default none.
+    pub host_names: Vec<String>,
     /// Where requests are counted; `None` counts nothing.
     pub metrics: Option<Metrics>,
 }
@@ -59,6 +62,7 @@ impl Default for ServerConfig {
             body_bytes_max: 16 * 1024 * 1024,
             bodies_bytes_max: 64 * 1024 * 1024,
             drain_timeout_ms: 10_000,
+            host_names: Vec::new(),
             metrics: None,
         }
     }
@@ -151,9 +155,13 @@ async fn connection(
     config: ServerConfig,
     mut stopping: watch::Receiver<bool>,
 ) {
+    let local = stream.local_addr().map(LocalAddress).ok();
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(ConnectInfo(peer));
+        if let Some(local) = local {
+            request.extensions_mut().insert(local);
+        }
         router.clone().call(request)
     });
     let stream = StallLimit::new(stream, Duration::from_millis(config.write_stall_timeout_ms));
@@ -216,7 +224,7 @@ mod tests {
         String::from_utf8_lossy(&answer).into_owned()
     }
 
-    const CLOSE: &str = "Host: x\r\nConnection: close\r\n\r\n";
+    const CLOSE: &str = "Host: localhost\r\nConnection: close\r\n\r\n";
 
     #[tokio::test]
     async fn requests_are_answered_and_the_server_drains() {
@@ -245,10 +253,10 @@ mod tests {
         let running =
             start(Router::new().route("/slow", handler).route("/", get(|| async { "ok" })), ServerConfig::default())
                 .await;
-        let mut idle = connect(running.address, "GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        let mut idle = connect(running.address, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
         let mut head = [0; 12];
         idle.read_exact(&mut head).await.unwrap();
-        let slow = connect(running.address, "GET /slow HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        let slow = connect(running.address, "GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
         entered.notified().await;
         running.stop.send(()).unwrap();
         // The idle connection ends while the slow request still runs.
@@ -270,7 +278,7 @@ mod tests {
         };
         let config = ServerConfig { drain_timeout_ms: 5, ..Default::default() };
         let running = start(Router::new().route("/hang", handler), config).await;
-        let hanging = connect(running.address, "GET /hang HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        let hanging = connect(running.address, "GET /hang HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
         entered.notified().await;
         running.stop.send(()).unwrap();
         assert_eq!(running.server.await.unwrap(), Drained { connections: 1, cut_off: 1 });
@@ -281,7 +289,7 @@ mod tests {
     async fn a_head_that_never_ends_is_given_up() {
         let config = ServerConfig { header_read_timeout_ms: 20, ..Default::default() };
         let running = start(Router::new(), config).await;
-        let slow = connect(running.address, "GET / HTTP/1.1\r\nHost: x\r\nX-Slow").await;
+        let slow = connect(running.address, "GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow").await;
         // The end of the stream is the assertion: nothing more is ever sent.
         rest(slow).await;
         // An idle connection is given up too.
@@ -303,7 +311,7 @@ mod tests {
             Router::new().route("/v1/events", post(|body: bytes::Bytes| async move { body.len().to_string() }));
         let config = ServerConfig { body_bytes_max: 1_000, ..Default::default() };
         let running = start(router, config).await;
-        let head = "POST /v1/events HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length:";
+        let head = "POST /v1/events HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length:";
         let answer = rest(connect(running.address, &format!("{head} 1001\r\n\r\n")).await).await;
         assert!(answer.starts_with("HTTP/1.1 413") && answer.contains("the limit is 1000 bytes"), "{answer}");
         let body = "x".repeat(1_000);

@@ -37,23 +37,18 @@ pub fn decode_payload(header: &BlockHeader, payload: &[u8]) -> Result<Vec<SeqEve
             Err(CodecError::Contradiction { what: "a payload without events" })
         };
     }
-    let events = payload::decode(&raw, header.events as usize)?;
+    let events = payload::decode(&raw, header.events as usize, event_seqs(header))?;
     check_summary(header, &events)?;
-    let seqs = event_seqs(header);
-    let events: Vec<SeqEvent> = seqs.zip(events).map(|(seq, event)| SeqEvent { seq, event }).collect();
-    if events.len() != header.events as usize {
-        return Err(CodecError::Contradiction { what: "more events than sequences" });
-    }
     Ok(events)
 }
 
 /// Tiers above index blocks by these, so they must be true.
-fn check_summary(header: &BlockHeader, events: &[Event]) -> Result<(), CodecError> {
-    let times = || events.iter().map(|event| event.device_time_ms);
+fn check_summary(header: &BlockHeader, events: &[SeqEvent]) -> Result<(), CodecError> {
+    let times = || events.iter().map(|found| found.event.device_time_ms);
     if times().min() != Some(header.time_min_ms) || times().max() != Some(header.time_max_ms) {
         return Err(CodecError::Contradiction { what: "device times" });
     }
-    if events.iter().fold(0, |kinds, event| kinds | 1 << event.kind as u8) != header.kinds {
+    if events.iter().fold(0, |kinds, found| kinds | 1 << found.event.kind as u8) != header.kinds {
         return Err(CodecError::Contradiction { what: "kinds" });
     }
     Ok(())

@@ -536,7 +536,7 @@ pub(crate) struct Payload {
 }
 
 /// Splits `order` into its series.
-pub(crate) fn groups<'a>(mut order: &'a [u32], lens: &'a [u32]) -> impl Iterator<Item = &'a [u32]> {
+fn groups<'a>(mut order: &'a [u32], lens: &'a [u32]) -> impl Iterator<Item = &'a [u32]> {
     lens.iter().map(move |&len| {
         let (series, rest) = order.split_at((len as usize).min(order.len()));
         order = rest;

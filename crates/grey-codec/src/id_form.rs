@@ -21,6 +21,29 @@ pub(crate) enum IdForm {
 pub(crate) const RAW_BYTES: usize = 16;
 
 const HYPHENS: [usize; 4] = [8, 13, 18, 23];
+/// Where each byte's pair of digits starts in a UUID, and without hyphens.
+const UUID_PAIRS: [usize; RAW_BYTES] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
+const HEX_PAIRS: [usize; RAW_BYTES] = [0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30];
+
+const LOWER: u8 = 0x10;
+const UPPER: u8 = 0x20;
+const NO_DIGIT: u8 = 0x40;
+
+/// The value of each byte as a digit, with what spelling it implies.
+const DIGITS: [u8; 256] = {
+    let mut table = [NO_DIGIT; 256];
+    let mut value = 0;
+    while value < 16 {
+        if value < 10 {
+            table[b'0' as usize + value] = value as u8;
+        } else {
+            table[b'a' as usize + value - 10] = value as u8 | LOWER;
+            table[b'A' as usize + value - 10] = value as u8 | UPPER;
+        }
+        value += 1;
+    }
+    table
+};
 
 impl IdForm {
     pub(crate) fn from_u8(byte: u8) -> Option<Self> {
@@ -29,39 +52,26 @@ impl IdForm {
 
     /// The form of an id and, unless it is plain text, its 128 bits.
     pub(crate) fn of(id: &str) -> (Self, [u8; RAW_BYTES]) {
-        let hyphenated = match id.len() {
-            36 if HYPHENS.iter().all(|&at| id.as_bytes()[at] == b'-') => true,
-            32 => false,
-            _ => return (Self::Text, [0; RAW_BYTES]),
+        let bytes = id.as_bytes();
+        let text = (Self::Text, [0; RAW_BYTES]);
+        let (pairs, hyphenated) = match bytes.len() {
+            36 if HYPHENS.iter().all(|&at| bytes[at] == b'-') => (&UUID_PAIRS, true),
+            32 => (&HEX_PAIRS, false),
+            _ => return text,
         };
         let mut raw = [0_u8; RAW_BYTES];
-        let (mut lower, mut upper) = (false, false);
-        let mut digit = 0;
-        for (at, byte) in id.bytes().enumerate() {
-            if hyphenated && HYPHENS.contains(&at) {
-                continue;
-            }
-            let nibble = match byte {
-                b'0'..=b'9' => byte - b'0',
-                b'a'..=b'f' => {
-                    lower = true;
-                    byte - b'a' + 10
-                }
-                b'A'..=b'F' => {
-                    upper = true;
-                    byte - b'A' + 10
-                }
-                _ => return (Self::Text, [0; RAW_BYTES]),
-            };
-            raw[digit / 2] = raw[digit / 2] << 4 | nibble;
-            digit += 1;
+        let mut spelling = 0;
+        for (byte, &at) in raw.iter_mut().zip(pairs) {
+            let (high, low) = (DIGITS[usize::from(bytes[at])], DIGITS[usize::from(bytes[at + 1])]);
+            spelling |= high | low;
+            *byte = high << 4 | low & 0x0f;
         }
-        let form = match (hyphenated, lower, upper) {
-            (_, true, true) => return (Self::Text, [0; RAW_BYTES]),
-            (true, _, false) => Self::UuidLower,
-            (true, false, true) => Self::UuidUpper,
-            (false, _, false) => Self::HexLower,
-            (false, false, true) => Self::HexUpper,
+        let form = match (spelling & !0x0f, hyphenated) {
+            (0 | LOWER, true) => Self::UuidLower,
+            (UPPER, true) => Self::UuidUpper,
+            (0 | LOWER, false) => Self::HexLower,
+            (UPPER, false) => Self::HexUpper,
+            _ => return text,
         };
         (form, raw)
     }

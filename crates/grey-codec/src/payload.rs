@@ -6,10 +6,11 @@ use grey_model::limits::{
     ATTRIBUTES_MAX, BLOCK_EVENTS_MAX, EVENT_ID_BYTES_MAX, NAME_BYTES_MAX, TEXT_BYTES_MAX, UNIT_BYTES_MAX,
     VECTOR_LEN_MAX,
 };
-use grey_model::{Event, Kind, Name, Quality, Reader, Value};
+use grey_model::{Event, Kind, Name, Quality, Reader, Seq, Value};
 
+use crate::block::SeqEvent;
 use crate::columns::{
-    HAS_ATTRIBUTES, HAS_IDS, HAS_QUALITIES, KIND_BITS, LAYOUT, SERIES_BASE, SERIES_EXPECTED, SERIES_NEW, Shape, groups,
+    HAS_ATTRIBUTES, HAS_IDS, HAS_QUALITIES, KIND_BITS, LAYOUT, SERIES_BASE, SERIES_EXPECTED, SERIES_NEW, Shape,
 };
 use crate::error::CodecError;
 use crate::id_column;
@@ -41,8 +42,8 @@ struct Tables {
     series: Vec<Series>,
 }
 
-/// Reads the `events` events of a payload after decompression, in order of sequence.
-pub(crate) fn decode(raw: &[u8], events: usize) -> Result<Vec<Event>, CodecError> {
+/// Reads the `events` events of a payload after decompression, and gives them their sequences in order.
+pub(crate) fn decode(raw: &[u8], events: usize, seqs: impl Iterator<Item = Seq>) -> Result<Vec<SeqEvent>, CodecError> {
     let mut reader = Reader::new(raw);
     let layout = reader.u8()?;
     if layout != LAYOUT {
@@ -54,7 +55,7 @@ pub(crate) fn decode(raw: &[u8], events: usize) -> Result<Vec<Event>, CodecError
     }
     let tables = read_tables(&mut reader, events)?;
     let (series_of, lens) = read_series_codes(&mut reader, events, tables.series.len())?;
-    let order = order_of(&series_of, &lens);
+    let (order, ranks) = order_of(&series_of, &lens);
     let stamps = read_stamps(&mut reader, events)?;
     let times = read_times(&mut reader, &stamps, &order, &lens)?;
     let qualities = if flags & HAS_QUALITIES == 0 { &[][..] } else { reader.bytes(events)? };
@@ -68,41 +69,35 @@ pub(crate) fn decode(raw: &[u8], events: usize) -> Result<Vec<Event>, CodecError
     } else {
         id_column::read(&mut reader, lens.iter().map(|&len| len as usize), events, &tables.strings)?
     };
-    let wide = NumberReader::read_wide(&mut reader)?;
-    let text = reader.text("text", reader.remaining())?;
-    let mut values =
-        Values { numbers: NumberReader::new(reader, wide), text, floats: Vec::new(), integers: Vec::new() };
-
-    let mut slots: Vec<Option<Event>> = Vec::new();
-    slots.resize_with(events, || None);
-    let mut at_series_order = 0;
-    for (series, places) in tables.series.iter().zip(groups(&order, &lens)) {
-        let values = values.read(series, places.len(), &tables.field_lists)?;
-        for (&place, value) in places.iter().zip(values) {
-            let place = place as usize;
-            let quality = match qualities.get(at_series_order) {
-                None => Quality::Good,
-                Some(&byte) => Quality::from_u8(byte).ok_or(CodecError::Contradiction { what: "quality" })?,
-            };
-            slots[place] = Some(Event {
-                device: series.device.clone(),
-                stream: series.stream.clone(),
-                kind: series.kind,
-                value,
-                device_time_ms: times[place],
-                stamp: stamps[place],
-                quality,
-                unit: series.unit.clone(),
-                id: ids.get_mut(at_series_order).and_then(Option::take),
-                attributes: attributes.get_mut(at_series_order).map(std::mem::take).unwrap_or_default(),
-            });
-            at_series_order += 1;
-        }
-    }
-    values.end()?;
-    let decoded: Vec<Event> = slots.into_iter().flatten().collect();
-    if decoded.len() != events {
+    let mut values = read_values(reader, &tables, &lens)?;
+    if values.len() != events {
         return Err(CodecError::Contradiction { what: "events in the columns" });
+    }
+
+    let mut decoded = Vec::with_capacity(events);
+    for (at, seq) in (0..events).zip(seqs) {
+        let series = &tables.series[series_of[at] as usize];
+        let rank = ranks[at] as usize;
+        let quality = match qualities.get(rank) {
+            None => Quality::Good,
+            Some(&byte) => Quality::from_u8(byte).ok_or(CodecError::Contradiction { what: "quality" })?,
+        };
+        let event = Event {
+            device: series.device.clone(),
+            stream: series.stream.clone(),
+            kind: series.kind,
+            value: std::mem::replace(&mut values[rank], Value::Bool(false)),
+            device_time_ms: times[at],
+            stamp: stamps[at],
+            quality,
+            unit: series.unit.clone(),
+            id: ids.get_mut(rank).and_then(Option::take),
+            attributes: attributes.get_mut(rank).map(std::mem::take).unwrap_or_default(),
+        };
+        decoded.push(SeqEvent { seq, event });
+    }
+    if decoded.len() != events {
+        return Err(CodecError::Contradiction { what: "more events than sequences" });
     }
     Ok(decoded)
 }
@@ -210,7 +205,8 @@ fn read_series_codes(
     Ok((series_of, lens))
 }
 
-fn order_of(series_of: &[u32], lens: &[u32]) -> Vec<u32> {
+/// The places of the events series by series, and the inverse of that.
+fn order_of(series_of: &[u32], lens: &[u32]) -> (Vec<u32>, Vec<u32>) {
     let mut start = 0;
     let mut next: Vec<u32> = Vec::with_capacity(lens.len());
     for &len in lens {
@@ -218,12 +214,14 @@ fn order_of(series_of: &[u32], lens: &[u32]) -> Vec<u32> {
         start += len;
     }
     let mut order = vec![0_u32; series_of.len()];
+    let mut ranks = Vec::with_capacity(series_of.len());
     for (at, &series) in series_of.iter().enumerate() {
         let next = &mut next[series as usize];
         order[*next as usize] = at as u32;
+        ranks.push(*next);
         *next += 1;
     }
-    order
+    (order, ranks)
 }
 
 fn read_attributes(reader: &mut Reader<'_>, lens: &[u32], lists: &[Attributes]) -> Result<Vec<Attributes>, CodecError> {
@@ -240,71 +238,90 @@ fn read_attributes(reader: &mut Reader<'_>, lens: &[u32], lists: &[Attributes]) 
     Ok(found)
 }
 
+/// Reads the values of all events, series by series.
+fn read_values(mut reader: Reader<'_>, tables: &Tables, lens: &[u32]) -> Result<Vec<Value>, CodecError> {
+    let wide = NumberReader::read_wide(&mut reader)?;
+    let text = reader.text("text", reader.remaining())?;
+    let numbers = NumberReader::new(reader, wide);
+    let mut reader = ValueReader { numbers, text, floats: Vec::new(), integers: Vec::new() };
+    let mut values = Vec::with_capacity(lens.iter().sum::<u32>() as usize);
+    for (series, &len) in tables.series.iter().zip(lens) {
+        let fields = if series.shape == Shape::Fields { &tables.field_lists[series.fields][..] } else { &[] };
+        reader.series(series.shape, len as usize, fields, &mut values)?;
+    }
+    reader.end()?;
+    Ok(values)
+}
+
 /// The streams that values are read from.
 #[derive(Debug)]
-struct Values<'a> {
+struct ValueReader<'a> {
     numbers: NumberReader<'a>,
     text: &'a str,
     floats: Vec<f64>,
     integers: Vec<i64>,
 }
 
-impl Values<'_> {
-    /// The values of a series.
-    fn read(&mut self, series: &Series, len: usize, field_lists: &[Vec<Name>]) -> Result<Vec<Value>, CodecError> {
+impl ValueReader<'_> {
+    /// Appends the values of a series.
+    fn series(&mut self, shape: Shape, len: usize, fields: &[Name], values: &mut Vec<Value>) -> Result<(), CodecError> {
         self.floats.clear();
         self.integers.clear();
-        Ok(match series.shape {
+        match shape {
             Shape::Number => {
                 self.numbers.floats(len, &mut self.floats)?;
-                self.floats.iter().map(|&number| Value::Number(number)).collect()
+                values.extend(self.floats.iter().map(|&number| Value::Number(number)));
             }
             Shape::Integer => {
                 self.numbers.integers(len, &mut self.integers)?;
-                self.integers.iter().map(|&whole| Value::Integer(whole)).collect()
+                values.extend(self.integers.iter().map(|&whole| Value::Integer(whole)));
             }
             Shape::Bool => {
                 let mut last = 0;
-                let mut truths = Vec::with_capacity(len);
                 for _ in 0..len {
                     last ^= self.numbers.byte()?;
-                    truths.push(match last {
-                        0 => Value::Bool(false),
-                        1 => Value::Bool(true),
-                        _ => return Err(CodecError::Contradiction { what: "truth value" }),
-                    });
+                    if last > 1 {
+                        return Err(CodecError::Contradiction { what: "truth value" });
+                    }
+                    values.push(Value::Bool(last == 1));
                 }
-                truths
             }
-            Shape::Text => (0..len).map(|_| self.read_text()).collect::<Result<_, _>>()?,
-            Shape::Vector => (0..len).map(|_| self.read_vector()).collect::<Result<_, _>>()?,
-            Shape::Fields => self.read_fields(len, &field_lists[series.fields])?,
-        })
+            Shape::Text => {
+                for _ in 0..len {
+                    values.push(self.text()?);
+                }
+            }
+            Shape::Vector => {
+                for _ in 0..len {
+                    values.push(self.vector()?);
+                }
+            }
+            Shape::Fields => {
+                for _ in fields {
+                    self.numbers.floats(len, &mut self.floats)?;
+                }
+                for event in 0..len {
+                    let named = fields.iter().enumerate();
+                    let named = named.map(|(field, name)| (name.clone(), self.floats[field * len + event]));
+                    values.push(Value::Fields(named.collect()));
+                }
+            }
+        }
+        Ok(())
     }
 
-    fn read_text(&mut self) -> Result<Value, CodecError> {
+    fn text(&mut self) -> Result<Value, CodecError> {
         let len = self.numbers.count("text bytes", TEXT_BYTES_MAX)?;
         let (text, rest) = self.text.split_at_checked(len).ok_or(CodecError::Contradiction { what: "text" })?;
         self.text = rest;
         Ok(Value::Text(text.into()))
     }
 
-    fn read_vector(&mut self) -> Result<Value, CodecError> {
+    fn vector(&mut self) -> Result<Value, CodecError> {
         let len = self.numbers.count("vector samples", VECTOR_LEN_MAX)?;
         let mut samples = Vec::new();
         self.numbers.floats(len, &mut samples)?;
         Ok(Value::Vector(samples.into()))
-    }
-
-    fn read_fields(&mut self, len: usize, names: &[Name]) -> Result<Vec<Value>, CodecError> {
-        for _ in names {
-            self.numbers.floats(len, &mut self.floats)?;
-        }
-        let fields_of = |event: usize| {
-            let fields = names.iter().enumerate();
-            fields.map(|(field, name)| (name.clone(), self.floats[field * len + event])).collect()
-        };
-        Ok((0..len).map(|event| Value::Fields(fields_of(event))).collect())
     }
 
     fn end(&self) -> Result<(), CodecError> {

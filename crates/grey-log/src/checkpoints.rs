@@ -101,6 +101,12 @@ impl Checkpoints {
         self.disk.sync_dir(&self.dir).map_err(LogError::io("sync", &self.dir))
     }
 
+    /// Removes the checkpoint for exactly `position`, if there is one: for an owner that
+    /// thins by another rule than age.
+    pub fn remove_at(&self, position: u64) -> Result<(), LogError> {
+        self.remove(self.list()?.into_iter().filter(|other| *other == position))
+    }
+
     fn remove(&self, positions: impl Iterator<Item = u64>) -> Result<(), LogError> {
         for position in positions {
             let path = self.path(position);

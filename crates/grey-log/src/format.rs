@@ -72,7 +72,9 @@ impl SegmentHeader {
     /// `None` when the bytes are no intact header of this version.
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         let bytes = bytes.get(..HEADER_BYTES as usize)?;
-        if bytes[0..8] != SEGMENT_MAGIC || u32_at(bytes, 8) != VERSION || u32_at(bytes, 60) != crc32c::crc32c(&bytes[..60])
+        if bytes[0..8] != SEGMENT_MAGIC
+            || u32_at(bytes, 8) != VERSION
+            || u32_at(bytes, 60) != crc32c::crc32c(&bytes[..60])
         {
             return None;
         }
@@ -151,6 +153,8 @@ pub(crate) struct Marker {
     pub(crate) start: u64,
     /// Records below this were durable.
     pub(crate) durable: u64,
+    /// Records from `durable` on are being taken back.
+    pub(crate) is_cutting: bool,
 }
 
 impl Marker {
@@ -161,7 +165,8 @@ impl Marker {
         out[16..24].copy_from_slice(&self.epoch.to_le_bytes());
         out[24..32].copy_from_slice(&self.start.to_le_bytes());
         out[32..40].copy_from_slice(&self.durable.to_le_bytes());
-        out[40..44].copy_from_slice(&VERSION.to_le_bytes());
+        out[40..42].copy_from_slice(&(VERSION as u16).to_le_bytes());
+        out[42] = u8::from(self.is_cutting);
         let crc = crc32c::crc32c(&out[..44]);
         out[44..48].copy_from_slice(&crc.to_le_bytes());
         out
@@ -170,8 +175,8 @@ impl Marker {
     /// `None` when the bytes are no intact slot of this version.
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         let bytes = bytes.get(..MARKER_BYTES)?;
-        if bytes[0..8] != MARKER_MAGIC || u32_at(bytes, 40) != VERSION || u32_at(bytes, 44) != crc32c::crc32c(&bytes[..44])
-        {
+        let is_known = bytes[0..8] == MARKER_MAGIC && u32_at(bytes, 40) & 0xffff == VERSION;
+        if !is_known || u32_at(bytes, 44) != crc32c::crc32c(&bytes[..44]) {
             return None;
         }
         let (start, durable) = (u64_at(bytes, 24), u64_at(bytes, 32));
@@ -180,6 +185,7 @@ impl Marker {
             epoch: u64_at(bytes, 16),
             start,
             durable,
+            is_cutting: bytes[42] != 0,
         })
     }
 }
@@ -202,7 +208,8 @@ mod tests {
         assert_eq!(segment_name(7), "00000000000000000007.log");
         assert_eq!(parse_segment_name(&segment_name(u64::MAX)), Some(u64::MAX));
         assert!(segment_name(9) < segment_name(10));
-        for name in ["synced", "7.log", "+0000000000000000007.log", "99999999999999999999.log", "00000000000000000007"] {
+        for name in ["synced", "7.log", "+0000000000000000007.log", "99999999999999999999.log", "00000000000000000007"]
+        {
             assert_eq!(parse_segment_name(name), None, "{name}");
         }
     }
@@ -219,9 +226,9 @@ mod tests {
         }
 
         #[test]
-        fn markers_round_trip_and_reject_any_flip(sequence: u64, epoch: u64, start in 0..1_000_u64, more: u32,
+        fn markers_round_trip_and_reject_any_flip(sequence: u64, epoch: u64, start in 0..1_000_u64, more: u32, is_cutting: bool,
                                                    flip in 0..MARKER_BYTES * 8) {
-            let marker = Marker { sequence, epoch, start, durable: start + u64::from(more) };
+            let marker = Marker { sequence, epoch, start, durable: start + u64::from(more), is_cutting };
             let mut bytes = marker.encode();
             prop_assert_eq!(Marker::decode(&bytes), Some(marker));
             bytes[flip / 8] ^= 1 << (flip % 8);

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use grey_disk::{Disk, File, OpenMode};
 
-use crate::format::{HEADER_BYTES, RECORD_BYTES_LIMIT, RECORD_HEADER_BYTES, RecordHeader, SegmentHeader, encode_record};
+use crate::format::{
+    HEADER_BYTES, RECORD_BYTES_LIMIT, RECORD_HEADER_BYTES, RecordHeader, SegmentHeader, encode_record,
+};
 use crate::marker::MarkerFile;
 use crate::reader::LogReader;
 use crate::recovery::{self, Opened};
@@ -171,8 +173,8 @@ impl Log {
         if self.buffer.is_empty() {
             return Ok(self.durable_end());
         }
-        let is_roll =
-            self.active.len > HEADER_BYTES && self.active.len + self.buffer.len() as u64 > self.config.segment_bytes_max;
+        let is_roll = self.active.len > HEADER_BYTES
+            && self.active.len + self.buffer.len() as u64 > self.config.segment_bytes_max;
         let written = if is_roll { self.write_rolled() } else { self.write() };
         match written {
             Ok(()) => {}
@@ -401,8 +403,8 @@ impl Log {
 
     /// Cuts the log at `index`, which stands at `cut`, or whose way there is lost.
     fn cut(&mut self, index: u64, cut: Mark) -> Result<(), LogError> {
-        let first = self.first_index();
-        self.marker.store(self.epoch, first, index)?;
+        let start = self.first_index();
+        self.marker.store_cut(start, index)?;
         let (kept, doomed) = {
             let mut state = self.shared.state();
             let keep = state.segments.partition_point(|segment| segment.first <= index).max(1);
@@ -418,7 +420,7 @@ impl Log {
         self.next_index = index;
         let Some(kept) = kept else { return Ok(()) };
         self.shared.forget(|segment| segment >= kept.first);
-        self.shared.forgive(first..index);
+        self.shared.forgive(start..index);
         for segment in doomed.iter().rev() {
             self.remove(segment.first)?;
         }
@@ -440,7 +442,7 @@ impl Log {
             let active = segment::create(&*disk, &dir, header, &[])?;
             self.activate(active, index);
         }
-        Ok(())
+        self.marker.store(self.epoch, start, index)
     }
 
     fn empty(&mut self, next_index: u64) -> Result<(), LogError> {

@@ -60,8 +60,18 @@ impl MarkerFile {
 
     /// Notes a new state durably, in both slots: no older state can be found afterwards.
     pub(crate) fn store(&mut self, epoch: u64, start: u64, durable: u64) -> Result<(), LogError> {
+        self.store_marker(Marker { sequence: 0, epoch, start, durable, is_cutting: false })
+    }
+
+    /// Notes durably that the records from `durable` on are about to be taken back, so
+    /// that opening after a crash goes on with it.
+    pub(crate) fn store_cut(&mut self, start: u64, durable: u64) -> Result<(), LogError> {
+        self.store_marker(Marker { start, durable, is_cutting: true, ..self.current })
+    }
+
+    fn store_marker(&mut self, marker: Marker) -> Result<(), LogError> {
         for _ in 0..2 {
-            self.current = Marker { sequence: self.current.sequence + 1, epoch, start, durable };
+            self.current = Marker { sequence: self.current.sequence + 1, ..marker };
             self.file.write_at(&self.current.encode(), self.slot()).map_err(LogError::io("write", &self.path))?;
             self.file.sync().map_err(LogError::io("sync", &self.path))?;
         }

@@ -178,7 +178,8 @@ impl LogReader {
             let rest = ahead.chunk.get(at..).unwrap_or_default();
             let header = rest.first_chunk::<RECORD_HEADER_BYTES>().map(RecordHeader::decode);
             let needed = header.map_or(RECORD_HEADER_BYTES as u64, |header| header.total());
-            if header.is_some_and(|header| header.len > view.segment.record_bytes_max || header.index != ahead.next.index)
+            if header
+                .is_some_and(|header| header.len > view.segment.record_bytes_max || header.index != ahead.next.index)
                 || ahead.next.offset + needed > view.segment.len
             {
                 return Ok((ahead, false));
@@ -305,4 +306,3 @@ fn walk(
         at = Mark { index: at.index + 1, offset: at.offset + header.total() };
     }
 }
-

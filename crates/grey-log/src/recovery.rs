@@ -73,19 +73,12 @@ struct Opening<'a> {
 pub(crate) fn open(disk: Arc<dyn Disk>, dir: &Path, config: &LogConfig) -> Result<Opened, LogError> {
     disk.create_dir_all(dir).map_err(LogError::io("create", dir))?;
     let (mut marker, known) = MarkerFile::open(&*disk, dir)?;
-    let mut opening = Opening {
-        disk,
-        dir,
-        config,
-        known,
-        epoch: 0,
-        floor: 0,
-        listed: Vec::new(),
-        recovery: Recovery::default(),
-    };
+    let mut opening =
+        Opening { disk, dir, config, known, epoch: 0, floor: 0, listed: Vec::new(), recovery: Recovery::default() };
     opening.list()?;
     opening.settle_epoch()?;
     opening.drop_trimmed()?;
+    opening.drop_cut()?;
     let last = opening.take_last()?;
     opening.tell_missing(last.as_ref())?;
 
@@ -179,6 +172,17 @@ impl Opening<'_> {
         self.remove_where(|_, next| next.is_some_and(|next| next <= start))
     }
 
+    /// Removes segments that a truncation had given up and did not come to remove.
+    fn drop_cut(&mut self) -> Result<(), LogError> {
+        let Some(end) = self.cut() else { return Ok(()) };
+        self.remove_where(|listed, _| listed.first > end)
+    }
+
+    /// Where an unfinished truncation is to end the log.
+    fn cut(&self) -> Option<u64> {
+        self.known.filter(|known| known.is_cutting).map(|known| known.durable)
+    }
+
     fn remove_where(&mut self, doomed: impl Fn(&Listed, Option<u64>) -> bool) -> Result<(), LogError> {
         let nexts: Vec<Option<u64>> =
             (1..=self.listed.len()).map(|next| self.listed.get(next).map(|listed| listed.first)).collect();
@@ -198,12 +202,13 @@ impl Opening<'_> {
 
     /// Takes the last segment that holds or may hold something off the list.
     fn take_last(&mut self) -> Result<Option<Last>, LogError> {
+        let bound = self.cut().unwrap_or(u64::MAX);
         while let Some(listed) = self.listed.pop() {
             let path = self.path(listed.first);
             let file = self.disk.open(&path, OpenMode::ReadWrite).map_err(LogError::io("open", &path))?;
             let len = file.len().map_err(LogError::io("read", &path))?;
             let mut window = Window::new(&*file, len, listed.record_bytes_max(self.config));
-            let mut found = survey(&mut window, listed.first, u64::MAX).map_err(LogError::io("read", &path))?;
+            let mut found = survey(&mut window, listed.first, bound).map_err(LogError::io("read", &path))?;
             let torn = found.gaps.iter().position(|gap| !gap.is_followed && gap.lost.start >= self.floor);
             if let Some(torn) = torn {
                 found.cut_before_gap(torn);
@@ -250,7 +255,9 @@ impl Opening<'_> {
                     let name = if end < first { end } else { first };
                     self.tell(end..after.first, name, offset, Reason::Missing);
                 }
-                Some((_, end)) if end < after.first => self.tell(end..after.first, before.first, before.len, Reason::Tail),
+                Some((_, end)) if end < after.first => {
+                    self.tell(end..after.first, before.first, before.len, Reason::Tail)
+                }
                 _ if before.len <= HEADER_BYTES && before.first < after.first => {
                     self.tell(before.first..after.first, before.first, before.len, Reason::Short);
                 }

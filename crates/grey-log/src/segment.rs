@@ -20,12 +20,7 @@ pub(crate) struct Active {
 
 /// Creates a segment that holds `records` (encoded, maybe none), durably. When this
 /// fails the file is gone again, or the error is not [`LogError::Full`].
-pub(crate) fn create(
-    disk: &dyn Disk,
-    dir: &Path,
-    header: SegmentHeader,
-    records: &[u8],
-) -> Result<Active, LogError> {
+pub(crate) fn create(disk: &dyn Disk, dir: &Path, header: SegmentHeader, records: &[u8]) -> Result<Active, LogError> {
     let path = dir.join(segment_name(header.first));
     let file = disk.open(&path, OpenMode::CreateNew).map_err(LogError::io("create", &path))?;
     let written = file.write_at(&header.encode(), 0).and_then(|()| file.write_at(records, HEADER_BYTES));

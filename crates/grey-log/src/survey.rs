@@ -20,6 +20,8 @@ pub(crate) const MARK_STRIDE_BYTES: u64 = 64 * 1024;
 /// the segment up: bounds the work that crafted payloads can cause.
 const SEARCH_BYTES_MAX: u64 = 256 << 20;
 
+/// Runs of intact records that the search remembers behind one damage.
+const CHAINS_MAX: usize = 1_024;
 /// Bytes that the search looks at in one go.
 const SEARCH_STEP_BYTES: u64 = 64 * 1024;
 
@@ -112,24 +114,49 @@ pub(crate) fn push_mark(marks: &mut Vec<Mark>, mark: Mark) {
     }
 }
 
+/// Intact records that follow each other.
+#[derive(Debug, Clone, Copy)]
+struct Chain {
+    start: Mark,
+    header: RecordHeader,
+    end: Mark,
+}
+
+impl Chain {
+    /// True when this one can stand before `later`: its indexes are lower and the ones
+    /// between have room.
+    fn fits_before(&self, later: &Self) -> bool {
+        self.end.offset <= later.start.offset
+            && self.end.index < later.start.index
+            && (later.start.index - self.end.index) * RECORD_HEADER_BYTES as u64 <= later.start.offset - self.end.offset
+    }
+}
+
 /// The first intact record behind the damage at `bad`.
 fn next_intact(window: &mut Window<'_>, bad: Mark, bound: u64) -> io::Result<Option<(Mark, RecordHeader)>> {
     // Beyond this no candidate can be the content of the damaged record.
     let proof = bad.offset + (RECORD_HEADER_BYTES + window.record_bytes_max()) as u64;
     let mut budget = SEARCH_BYTES_MAX;
-    let mut best: Option<(u64, Mark, RecordHeader)> = None;
+    let mut chains: Vec<Chain> = Vec::new();
     let mut offset = bad.offset + 1;
-    while let Some((mark, header)) = next_candidate(window, bad, offset, bound, &mut budget)? {
-        let end = chain_end(window, mark, header, proof, bound, &mut budget)?;
-        if end >= proof || end == window.len() {
-            return Ok(Some((mark, header)));
+    let mut proven = None;
+    while chains.len() < CHAINS_MAX
+        && let Some((start, header)) = next_candidate(window, bad, offset, bound, &mut budget)?
+    {
+        let chain = Chain { start, header, end: chain_end(window, start, header, proof, bound, &mut budget)? };
+        if chain.end.offset >= proof || chain.end.offset == window.len() {
+            proven = Some(chain);
+            break;
         }
-        if best.is_none_or(|(longest, _, _)| end - mark.offset > longest) {
-            best = Some((end - mark.offset, mark, header));
-        }
-        offset = end;
+        chains.push(chain);
+        offset = chain.end.offset;
     }
-    Ok(best.map(|(_, mark, header)| (mark, header)))
+    // Without proof the longest is believed; what fits before it is intact as well,
+    // between one damage and another.
+    let longest = || chains.iter().max_by_key(|chain| chain.end.offset - chain.start.offset).copied();
+    let Some(believed) = proven.or_else(longest) else { return Ok(None) };
+    let first = chains.iter().find(|chain| chain.fits_before(&believed)).unwrap_or(&believed);
+    Ok(Some((first.start, first.header)))
 }
 
 /// The first checksummed record at or after `offset` whose index fits.
@@ -176,8 +203,8 @@ fn next_plausible(window: &mut Window<'_>, bad: Mark, mut offset: u64, bound: u6
     }
 }
 
-/// How far intact records with consecutive indexes reach from `mark`, at least up to
-/// `enough` if they reach that far.
+/// Where the intact records with consecutive indexes end that start at `mark`, or a
+/// place behind `enough` if they go on that far.
 fn chain_end(
     window: &mut Window<'_>,
     mark: Mark,
@@ -185,14 +212,13 @@ fn chain_end(
     enough: u64,
     bound: u64,
     budget: &mut u64,
-) -> io::Result<u64> {
-    let (mut index, mut end) = (mark.index + 1, mark.offset + header.total());
-    while end < enough && *budget > 0 {
-        match window.record(end)? {
-            Parsed::Record(next) if next.index == index && index < bound => {
+) -> io::Result<Mark> {
+    let mut end = Mark { index: mark.index + 1, offset: mark.offset + header.total() };
+    while end.offset < enough && *budget > 0 {
+        match window.record(end.offset)? {
+            Parsed::Record(next) if next.index == end.index && end.index < bound => {
                 *budget = budget.saturating_sub(next.total());
-                index += 1;
-                end += next.total();
+                end = Mark { index: end.index + 1, offset: end.offset + next.total() };
             }
             _ => break,
         }

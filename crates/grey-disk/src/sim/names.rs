@@ -44,8 +44,7 @@ impl Names {
     pub(super) fn fork(&self) -> Self {
         let mut copies: BTreeMap<*const Mutex<Inode>, SharedInode> = BTreeMap::new();
         let mut copy = |inode: &SharedInode| {
-            let copied =
-                copies.entry(Arc::as_ptr(inode)).or_insert_with(|| Arc::new(Mutex::new(lock(inode).clone())));
+            let copied = copies.entry(Arc::as_ptr(inode)).or_insert_with(|| Arc::new(Mutex::new(lock(inode).clone())));
             Arc::clone(copied)
         };
         let mut copy_names = |names: &BTreeMap<String, SharedInode>| -> BTreeMap<String, SharedInode> {
@@ -53,8 +52,7 @@ impl Names {
         };
         let mut directories = BTreeMap::new();
         for (path, directory) in &self.directories {
-            let copied =
-                Directory { visible: copy_names(&directory.visible), durable: copy_names(&directory.durable) };
+            let copied = Directory { visible: copy_names(&directory.visible), durable: copy_names(&directory.durable) };
             directories.insert(path.clone(), copied);
         }
         let pending = self

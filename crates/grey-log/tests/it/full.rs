@@ -1,1 +1,105 @@
-//! To come.
+//! A full disk, and disks that fail.
+
+use super::*;
+
+#[test]
+fn a_full_disk_costs_the_uncommitted_records_and_nothing_else() {
+    for spare in 0..600 {
+        let disk = SimDisk::new(spare);
+        let (mut log, _) = open(&disk, small());
+        fill(&mut log, 60, 5);
+        let used: u64 = disk.files().iter().map(|(_, len)| len).sum();
+        disk.set_capacity(Some(used + spare));
+        append(&mut log, 10);
+        let before = log.bytes();
+        match log.commit() {
+            Ok(_) => continue,
+            Err(error) => assert!(matches!(error, LogError::Full { .. }), "{error}"),
+        }
+        assert_eq!((log.next_index(), log.durable_end(), log.bytes()), (60, 60, before));
+        assert!(disk.faults().writes_without_space > 0);
+        // Still full: the same again.
+        append(&mut log, 10);
+        assert!(matches!(log.commit(), Err(LogError::Full { .. })));
+        assert_holds(&log, 0..60);
+        // A crash now finds the log as it was.
+        let fork = disk.fork(spare);
+        fork.crash();
+        fork.set_capacity(None);
+        let (crashed, recovery) = open(&fork, small());
+        assert_eq!((recovery.damaged, recovery.torn_bytes), (vec![], 0));
+        assert_holds(&crashed, 0..60);
+        // Space returns by trimming the log itself.
+        log.trim_front(50).expect("trimming works on a full disk");
+        fill(&mut log, 10, 10);
+        assert_holds(&log, log.first_index()..70);
+    }
+}
+
+#[test]
+fn a_full_disk_does_not_keep_an_idle_log_from_being_trimmed() {
+    let disk = SimDisk::new(1);
+    let (mut log, _) = open(&disk, small());
+    fill(&mut log, 100, 5);
+    let used: u64 = disk.files().iter().map(|(_, len)| len).sum();
+    disk.set_capacity(Some(used));
+    log.trim_front(100).expect("trim");
+    log.trim_front(100).expect("and once more, with the space of the first");
+    assert_eq!(log.bytes(), 64);
+}
+
+#[test]
+fn a_full_disk_that_refuses_even_the_way_back_poisons() {
+    let disk = SimDisk::new(1);
+    let (mut log, _) = open(&disk, small());
+    fill(&mut log, 10, 5);
+    let used: u64 = disk.files().iter().map(|(_, len)| len).sum();
+    disk.set_capacity(Some(used + 100));
+    append(&mut log, 10);
+    disk.fail_next_sync(1);
+    assert!(matches!(log.commit(), Err(LogError::Io { .. })));
+    assert!(matches!(log.commit(), Err(LogError::Poisoned { .. })));
+    disk.set_capacity(None);
+    drop(log);
+    let (log, recovery) = open(&disk, small());
+    assert_eq!(recovery.damaged, []);
+    assert_holds(&log, 0..10);
+}
+
+#[test]
+fn a_failed_write_poisons_and_loses_nothing_committed() {
+    for seed in 0..50 {
+        let disk = SimDisk::new(seed);
+        let (mut log, _) = open(&disk, small());
+        fill(&mut log, 10 + seed, 5);
+        append(&mut log, 10);
+        disk.fail_next_write(1);
+        assert!(matches!(log.commit(), Err(LogError::Io { .. })));
+        assert!(matches!(log.append(b"x"), Err(LogError::Poisoned { .. })));
+        assert_holds(&log, 0..10 + seed);
+        drop(log);
+        let (mut log, recovery) = open(&disk, small());
+        assert_eq!(recovery.damaged, []);
+        fill(&mut log, 5, 5);
+        assert_holds(&log, 0..15 + seed);
+    }
+}
+
+#[test]
+fn a_failed_read_is_an_error_and_not_damage() {
+    let disk = SimDisk::new(1);
+    let (mut log, _) = open(&disk, small());
+    fill(&mut log, 100, 5);
+    let reader = log.reader();
+    disk.fail_next_read(1);
+    assert!(matches!(reader.scan(0, 100), Err(LogError::Io { .. })));
+    disk.fail_next_read(1);
+    assert!(matches!(reader.read(50), Err(LogError::Io { .. })));
+    assert_eq!(reader.damaged(), []);
+    assert_holds(&log, 0..100);
+    drop(log);
+    disk.fail_next_read(1);
+    assert!(matches!(try_open(&disk, small()), Err(LogError::Io { .. })), "an unreadable disk is not repaired");
+    let (log, _) = open(&disk, small());
+    assert_holds(&log, 0..100);
+}

@@ -245,6 +245,10 @@ impl<O: Outbox + Send> Task<O> {
             return;
         };
         let broken = loop {
+            if !self.sender.is_connected() {
+                // It closed the connection upon the frame before.
+                break None;
+            }
             match wire.decoder.next_frame() {
                 Ok(Some(frame)) => self.sender.on_frame(now, frame),
                 Ok(None) => break None,

@@ -9,6 +9,8 @@
 //! over TCP; the simulation drives them over a virtual link. The frame layout
 //! is in `docs/design/uplink.md`.
 
+#![cfg_attr(test, allow(clippy::single_range_in_vec_init, reason = "lists of ranges are what the tests are about"))]
+
 mod decode;
 mod frame;
 pub mod limits;
@@ -17,6 +19,8 @@ mod receiver;
 mod sender;
 #[cfg(test)]
 mod sim_tests;
+#[cfg(test)]
+mod testing;
 
 pub use decode::{FrameDecoder, FrameError};
 pub use frame::{

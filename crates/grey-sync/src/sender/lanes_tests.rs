@@ -1,1 +1,283 @@
+use super::*;
+use crate::testing::{Model, Random, key};
+use Lane::{Bulk, Critical, Normal};
 
+const WINDOW: u64 = 1 << 20;
+
+fn lanes() -> Lanes {
+    Lanes::new([0; 3], 4, 1)
+}
+
+/// Fills every lane's head and sends one block; returns its lane and position.
+fn step(lanes: &mut Lanes, outbox: &mut Model, window: u64) -> Option<(Lane, u64)> {
+    let mut covered = 0;
+    for lane in Lane::ALL {
+        lanes.fill(lane, 0, outbox, &BTreeMap::new(), &mut covered).unwrap();
+    }
+    lanes.send(0, window, 1_000).map(|(lane, head)| (lane, head.position))
+}
+
+fn drain(lanes: &mut Lanes, outbox: &mut Model, window: u64) -> Vec<(Lane, u64)> {
+    std::iter::from_fn(|| step(lanes, outbox, window)).collect()
+}
+
+#[test]
+fn critical_goes_first_then_normal_and_bulk_by_weight() {
+    let mut outbox = Model::new();
+    for _ in 0..100 {
+        outbox.push(&key("s", Normal), 1, 10_000, 0);
+        outbox.push(&key("s", Bulk), 1, 10_000, 0);
+    }
+    outbox.push(&key("s", Critical), 1, 10, 0);
+    let mut lanes = lanes();
+    let order = drain(&mut lanes, &mut outbox, u64::MAX);
+    assert_eq!(order.len(), 201);
+    assert_eq!(order[0], (Critical, 0));
+    for window in order[1..111].windows(50) {
+        let normal = window.iter().filter(|(lane, _)| *lane == Normal).count();
+        assert!((38..=42).contains(&normal), "{normal} of 50");
+    }
+}
+
+#[test]
+fn the_weights_are_over_bytes_not_blocks() {
+    let mut outbox = Model::new();
+    for _ in 0..400 {
+        outbox.push(&key("s", Normal), 1, 1_000, 0);
+    }
+    for _ in 0..20 {
+        outbox.push(&key("s", Bulk), 1, 50_000, 0);
+    }
+    let mut lanes = lanes();
+    let order = drain(&mut lanes, &mut outbox, u64::MAX);
+    // While both wait, a bulk block of 50 kB goes for about 200 normal ones of 1 kB.
+    let first_bulk = order.iter().position(|(lane, _)| *lane == Bulk).unwrap();
+    let second_bulk = order.iter().skip(first_bulk + 1).position(|(lane, _)| *lane == Bulk).unwrap();
+    assert!((120..=260).contains(&first_bulk), "{first_bulk}");
+    assert!((120..=260).contains(&second_bulk), "{second_bulk}");
+}
+
+#[test]
+fn a_steady_normal_lane_never_starves_bulk() {
+    let mut outbox = Model::new();
+    let mut lanes = lanes();
+    outbox.push(&key("s", Bulk), 1, 60_000, 0);
+    for n in 1.. {
+        outbox.push(&key("s", Normal), 1, 2_000, 0);
+        lanes.wake();
+        let (lane, _) = step(&mut lanes, &mut outbox, u64::MAX).unwrap();
+        assert!(n < 500, "bulk starves");
+        if lane == Bulk {
+            break;
+        }
+    }
+}
+
+#[test]
+fn the_window_holds_but_one_block_may_always_fly() {
+    let mut outbox = Model::new();
+    for _ in 0..5 {
+        outbox.push(&key("s", Bulk), 2, 40_000, 0);
+    }
+    let mut lanes = lanes();
+    assert_eq!(drain(&mut lanes, &mut outbox, 1_000), [(Bulk, 0)]);
+    assert_eq!(lanes.in_flight_blocks(), 1);
+    lanes.ack(&key("s", Bulk), &[0..2]);
+    assert_eq!(drain(&mut lanes, &mut outbox, 100_000), [(Bulk, 1), (Bulk, 2)]);
+    // A critical block passes a full window, one at a time.
+    outbox.push(&key("s", Critical), 1, 10, 0);
+    outbox.push(&key("s", Critical), 1, 10, 0);
+    lanes.wake();
+    assert_eq!(drain(&mut lanes, &mut outbox, 80_000), [(Critical, 0)]);
+    lanes.ack(&key("s", Critical), &[0..1]);
+    assert_eq!(drain(&mut lanes, &mut outbox, 80_000), [(Critical, 1)]);
+}
+
+#[test]
+fn a_large_block_is_waited_for() {
+    let mut outbox = Model::new();
+    outbox.push(&key("s", Bulk), 1, 10_000, 0);
+    outbox.push(&key("s", Bulk), 1, 90_000, 0);
+    let mut lanes = lanes();
+    assert_eq!(drain(&mut lanes, &mut outbox, 60_000), [(Bulk, 0)]);
+    outbox.push(&key("s", Normal), 1, 10_000, 0);
+    lanes.wake();
+    // Small normal blocks go before it by their weight, but not for ever.
+    let mut normal = 1;
+    loop {
+        match drain(&mut lanes, &mut outbox, 60_000).as_slice() {
+            [] => lanes.ack(&key("s", Bulk), &[0..1]),
+            [(Normal, _)] => lanes.ack(&key("s", Normal), &[0..normal]),
+            [(Bulk, 1)] => break,
+            other => panic!("{other:?}"),
+        };
+        outbox.push(&key("s", Normal), 1, 10_000, 0);
+        normal += 1;
+        lanes.wake();
+        assert!(normal < 100);
+    }
+}
+
+#[test]
+fn positions_are_acknowledged_cumulatively() {
+    let mut outbox = Model::new();
+    for gap in [0, 4, 0] {
+        outbox.push(&key("s", Normal), 10, 10, gap);
+    }
+    let mut lanes = lanes();
+    assert_eq!(drain(&mut lanes, &mut outbox, WINDOW), [(Normal, 0), (Normal, 5), (Normal, 6)]);
+    assert_eq!((lanes.acked_upto(Normal), lanes.sent_upto(Normal)), (0, 7));
+    let ack = |lanes: &mut Lanes, range: Range<u64>| lanes.ack(&key("s", Normal), &[range]).blocks;
+    assert_eq!(ack(&mut lanes, 10..20), 1);
+    assert_eq!(lanes.acked_upto(Normal), 0);
+    assert_eq!(ack(&mut lanes, 10..20), 0);
+    assert_eq!(ack(&mut lanes, 0..10), 1);
+    assert_eq!(lanes.acked_upto(Normal), 6);
+    assert_eq!(ack(&mut lanes, 0..100), 1);
+    assert_eq!((lanes.acked_upto(Normal), lanes.in_flight_bytes()), (7, 0));
+}
+
+#[test]
+fn a_block_counts_only_when_its_whole_range_is_covered() {
+    let mut outbox = Model::new();
+    outbox.push(&key("s", Normal), 10, 10, 0);
+    let mut lanes = lanes();
+    drain(&mut lanes, &mut outbox, WINDOW);
+    let ack = |lanes: &mut Lanes, range: Range<u64>| lanes.ack(&key("s", Normal), &[range]).blocks;
+    assert_eq!(ack(&mut lanes, 0..4), 0);
+    assert_eq!(ack(&mut lanes, 5..10), 0);
+    assert_eq!(lanes.ack(&key("other", Normal), &[0..10]).blocks, 0);
+    assert_eq!(lanes.ack(&key("s", Bulk), &[0..10]).blocks, 0);
+    assert_eq!(ack(&mut lanes, 4..5), 1);
+    assert_eq!(lanes.acked_upto(Normal), 1);
+}
+
+#[test]
+fn one_acknowledgement_may_complete_many_blocks_and_a_block_may_lie_twice() {
+    let mut outbox = Model::new();
+    for _ in 0..4 {
+        outbox.push(&key("s", Normal), 3, 10, 0);
+    }
+    let mut again = outbox.lanes[1][1].clone();
+    again.position = 9;
+    outbox.lanes[1].push(again);
+    let mut lanes = lanes();
+    assert_eq!(drain(&mut lanes, &mut outbox, WINDOW).len(), 5);
+    assert_eq!(lanes.ack(&key("s", Normal), &[0..12]), Completed { blocks: 5, events: 15 });
+    assert_eq!((lanes.acked_upto(Normal), lanes.in_flight_blocks()), (10, 0));
+}
+
+#[test]
+fn what_was_acknowledged_out_of_order_is_not_sent_again() {
+    let mut outbox = Model::new();
+    for n in 0..4 {
+        outbox.push(&key(if n == 0 { "a" } else { "b" }, Bulk), 1, 10, 0);
+    }
+    let mut lanes = lanes();
+    drain(&mut lanes, &mut outbox, WINDOW);
+    lanes.ack(&key("b", Bulk), &[0..2]);
+    for _ in 0..3 {
+        lanes.on_disconnected();
+        assert_eq!((lanes.acked_upto(Bulk), lanes.in_flight_blocks()), (0, 0));
+        assert_eq!(drain(&mut lanes, &mut outbox, WINDOW), [(Bulk, 0), (Bulk, 3)]);
+    }
+    lanes.ack(&key("a", Bulk), &[0..1]);
+    assert_eq!(lanes.acked_upto(Bulk), 3);
+}
+
+#[test]
+fn covered_blocks_are_passed_over() {
+    let mut outbox = Model::new();
+    for _ in 0..3 * SKIPS_PER_STEP_MAX {
+        outbox.push(&key("s", Normal), 2, 10, 0);
+    }
+    let covered_to = 5 * SKIPS_PER_STEP_MAX as u64;
+    let coverage = BTreeMap::from([(key("s", Normal), [0..covered_to].into_iter().collect::<RangeSet>())]);
+    let mut lanes = lanes();
+    let mut covered = 0;
+    let mut steps = 0;
+    while lanes.fill(Normal, 0, &mut outbox, &coverage, &mut covered).unwrap() {
+        steps += 1;
+    }
+    assert_eq!((steps, covered), (2, covered_to / 2));
+    assert_eq!(lanes.acked_upto(Normal), covered_to / 2);
+    assert_eq!(lanes.send(0, WINDOW, 10).map(|(_, head)| head.position), Some(covered_to / 2));
+}
+
+#[test]
+fn what_cannot_be_sent_is_trouble_and_not_lost() {
+    let mut outbox = Model::new();
+    outbox.push(&key("s", Normal), 2, 10, 0);
+    let good = outbox.lanes[1][0].block.clone();
+    outbox.lanes[1][0].block = Bytes::from_static(b"rubbish that is longer than a checksum");
+    let mut lanes = lanes();
+    let fill = |lanes: &mut Lanes, outbox: &mut Model, now| lanes.fill(Normal, now, outbox, &BTreeMap::new(), &mut 0);
+    assert!(matches!(fill(&mut lanes, &mut outbox, 0), Err(Trouble::Unsendable { position: 0, .. })));
+    lanes.park(Normal, 100);
+    assert_eq!(lanes.parked_until(), Some(100));
+    let reads = outbox.reads;
+    assert!(matches!(fill(&mut lanes, &mut outbox, 99), Ok(false)));
+    assert_eq!((outbox.reads, lanes.acked_upto(Normal)), (reads, 0));
+    outbox.lanes[1][0].block = good;
+    assert!(matches!(fill(&mut lanes, &mut outbox, 100), Ok(false)));
+    assert_eq!(lanes.send(100, WINDOW, 10).map(|(_, head)| head.position), Some(0));
+}
+
+#[test]
+fn an_empty_lane_is_asked_once_until_woken() {
+    let mut outbox = Model::new();
+    let mut lanes = lanes();
+    for _ in 0..5 {
+        assert_eq!(step(&mut lanes, &mut outbox, WINDOW), None);
+    }
+    assert_eq!(outbox.reads, 3);
+    assert!(lanes.is_drained());
+    lanes.wake();
+    assert!(!lanes.is_drained());
+    step(&mut lanes, &mut outbox, WINDOW);
+    assert_eq!(outbox.reads, 6);
+}
+
+/// Against a plain model: any blocks of many streams, any acknowledgements, any disconnects.
+#[test]
+fn agrees_with_a_plain_model() {
+    for seed in 0..300 {
+        let mut random = Random(seed);
+        let mut outbox = Model::new();
+        let mut lanes = lanes();
+        let mut acked: BTreeMap<StreamKey, RangeSet> = BTreeMap::new();
+        for _ in 0..200 {
+            let lane = Lane::ALL[random.below(3) as usize];
+            let key = key(["a", "b", "c"][random.below(3) as usize], lane);
+            match random.below(10) {
+                0..=2 => {
+                    let (span, gap) = (1 + random.below(5), random.below(3));
+                    outbox.push(&key, span, 10, gap);
+                    lanes.wake();
+                }
+                3..=5 => {
+                    step(&mut lanes, &mut outbox, 2_000);
+                }
+                6..=8 => {
+                    let start = random.below(30);
+                    let range = start..start + 1 + random.below(8);
+                    // Only what is in flight is acknowledged for good.
+                    lanes.ack(&key, std::slice::from_ref(&range));
+                    acked.entry(key).or_default().insert(range);
+                }
+                _ if random.one_in(3) => lanes.on_disconnected(),
+                _ => {}
+            }
+            let in_flight: usize = lanes.lanes.iter().map(|lane| lane.in_flight.len()).sum();
+            let indexed: usize = lanes.keys.values().map(|flights| flights.blocks.len()).sum();
+            assert_eq!((lanes.blocks, indexed), (in_flight, in_flight), "seed {seed}");
+            for lane in Lane::ALL {
+                let upto = lanes.acked_upto(lane);
+                for stored in outbox.lanes[lane.index()].iter().filter(|stored| stored.position < upto) {
+                    let is_acked = acked.get(&stored.key).is_some_and(|set| set.covers(&stored.range));
+                    assert!(is_acked, "seed {seed}: {lane} up to {upto}");
+                }
+            }
+        }
+    }
+}

@@ -271,7 +271,7 @@ impl Sender {
 
     /// Ends for good: a standing session gets a goodbye, which [`Sender::poll_transmit`] still gives.
     pub fn stop(&mut self, now: u64, reason: &str) {
-        if matches!(self.phase, Phase::Greeting { .. } | Phase::Live(_)) {
+        if self.is_connected() {
             self.end_session(now);
             self.control.push_back(Frame::Goodbye(Goodbye { reason: text(reason) }));
             self.actions.push_back(Action::Close { reason: reason.to_owned() });
@@ -332,6 +332,12 @@ impl Sender {
     /// How the link does.
     pub fn state(&self) -> LinkState {
         self.link.state()
+    }
+
+    /// True while this side wants the connection that it was told of: frames
+    /// and ends of any other are not to be passed on.
+    pub fn is_connected(&self) -> bool {
+        matches!(self.phase, Phase::Greeting { .. } | Phase::Live(_))
     }
 
     /// True while a session stands.

@@ -11,7 +11,7 @@ use grey_model::{Reader, WireError, Writer};
 
 use crate::error::CodecError;
 
-/// Numbers in one block: what fits into a block of eight-byte numbers.
+/// Numbers in one block: a builder counts eight bytes and more for each, so that it never makes more.
 pub(crate) const NUMBERS_MAX: usize = BLOCK_BYTES_MAX / 8;
 
 /// Decimal places tried: beyond 15 a double's digits are not its own.
@@ -181,12 +181,14 @@ fn decimal(column: &[u64], scaled: &mut Vec<i64>) -> Option<u8> {
 pub(crate) struct NumberReader<'a> {
     narrow: Reader<'a>,
     wide: std::vec::IntoIter<u64>,
+    /// Numbers that may still come.
+    budget: usize,
 }
 
 impl<'a> NumberReader<'a> {
     /// Starts at the first column of both streams.
     pub(crate) fn new(narrow: Reader<'a>, wide: Vec<u64>) -> Self {
-        Self { narrow, wide: wide.into_iter() }
+        Self { narrow, wide: wide.into_iter(), budget: NUMBERS_MAX }
     }
 
     /// Reads the wide stream.
@@ -207,6 +209,7 @@ impl<'a> NumberReader<'a> {
         if len == 0 {
             return Ok(());
         }
+        self.spend(len)?;
         let tag = self.narrow.u8()?;
         match tag {
             BITS => out.extend(self.wide(len)?.map(f64::from_bits)),
@@ -231,6 +234,7 @@ impl<'a> NumberReader<'a> {
         if len == 0 {
             return Ok(());
         }
+        self.spend(len)?;
         let tag = self.narrow.u8()?;
         if tag & !WIDE != INTEGER {
             return Err(self.narrow.invalid("whole number column tag").into());
@@ -255,6 +259,12 @@ impl<'a> NumberReader<'a> {
         } else {
             Err(self.narrow.invalid("end of the numbers").into())
         }
+    }
+
+    fn spend(&mut self, len: usize) -> Result<(), CodecError> {
+        let left = self.budget.checked_sub(len);
+        self.budget = left.ok_or(CodecError::Contradiction { what: "more numbers than a block may hold" })?;
+        Ok(())
     }
 
     fn differences(&mut self, tag: u8, len: usize, mut put: impl FnMut(i64)) -> Result<(), CodecError> {

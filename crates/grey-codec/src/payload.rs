@@ -3,8 +3,8 @@
 use std::str;
 
 use grey_model::limits::{
-    ATTRIBUTES_MAX, BLOCK_EVENTS_MAX, EVENT_ID_BYTES_MAX, NAME_BYTES_MAX, TEXT_BYTES_MAX, UNIT_BYTES_MAX,
-    VECTOR_LEN_MAX,
+    ATTRIBUTES_MAX, BLOCK_BYTES_MAX, BLOCK_EVENTS_MAX, EVENT_ID_BYTES_MAX, NAME_BYTES_MAX, TEXT_BYTES_MAX,
+    UNIT_BYTES_MAX, VECTOR_LEN_MAX,
 };
 use grey_model::{Event, Kind, Name, Quality, Reader, Seq, Value};
 
@@ -19,6 +19,10 @@ use crate::number::NumberReader;
 use crate::time_column::{read_stamps, read_times};
 
 const STRING_BYTES_MAX: usize = if NAME_BYTES_MAX > EVENT_ID_BYTES_MAX { NAME_BYTES_MAX } else { EVENT_ID_BYTES_MAX };
+
+/// Strings, and places in lists, of one block: a builder counts eight bytes and
+/// more for each, so that it never makes more.
+const ENTRIES_MAX: u64 = (BLOCK_BYTES_MAX / 8) as u64;
 
 type Attributes = Vec<(Name, Name)>;
 
@@ -109,10 +113,18 @@ fn read_tables(reader: &mut Reader<'_>, events: usize) -> Result<Tables, CodecEr
         let name = usize::try_from(at).ok().and_then(|at| strings.get(at));
         name.cloned().ok_or_else(|| reader.invalid(what).into())
     };
+    let mut places = ENTRIES_MAX;
+    let mut spend = |places_taken: u64| -> Result<(), CodecError> {
+        places = places
+            .checked_sub(places_taken)
+            .ok_or(CodecError::Contradiction { what: "more names than a block may hold" })?;
+        Ok(())
+    };
     let count = reader.count("attribute lists", events as u64)?;
     let mut attribute_lists = Vec::new();
     for _ in 0..count {
         let len = reader.count("attributes", ATTRIBUTES_MAX as u64)?;
+        spend(2 * len)?;
         let pair = |_| Ok((name(reader, "attribute name")?, name(reader, "attribute value")?));
         attribute_lists.push((0..len).map(pair).collect::<Result<Attributes, CodecError>>()?);
     }
@@ -120,6 +132,7 @@ fn read_tables(reader: &mut Reader<'_>, events: usize) -> Result<Tables, CodecEr
     let mut field_lists = Vec::new();
     for _ in 0..count {
         let len = reader.count("fields", FIELDS_MAX as u64)?;
+        spend(len)?;
         field_lists.push((0..len).map(|_| name(reader, "field name")).collect::<Result<Vec<Name>, CodecError>>()?);
     }
     let count = reader.count("series", events as u64)?;
@@ -152,7 +165,7 @@ fn read_tables(reader: &mut Reader<'_>, events: usize) -> Result<Tables, CodecEr
 
 fn read_strings(reader: &mut Reader<'_>) -> Result<Vec<Name>, CodecError> {
     // Each string takes a byte for its length.
-    let count = reader.count("strings", reader.remaining() as u64)?;
+    let count = reader.count("strings", ENTRIES_MAX.min(reader.remaining() as u64))?;
     let mut ends = Vec::with_capacity(count as usize);
     let mut total = 0_usize;
     for _ in 0..count {

@@ -6,6 +6,7 @@
 //! the process) come from collectors at the moment of a scrape. Every name
 //! stands in [`names`]; a family comes from one of the three sources only.
 
+mod edge;
 mod exposition;
 mod histogram;
 pub mod names;
@@ -24,14 +25,14 @@ use serde_json::json;
 use crate::openapi::Route;
 use crate::params::NoQuery;
 
+pub use edge::{EdgeMetrics, Protocol, RefusalReason};
 pub use exposition::Exposition;
 use histogram::Histograms;
 use names::{Kind, Metric};
 pub use sites::{SITES_MAX, SiteFigures, SiteLabels, SiteState, SiteTable};
 pub(crate) use tiers::HttpMetrics;
 pub use tiers::{
-    ConsensusMetrics, CoordinatorMetrics, EdgeMetrics, HubFeed, HubMetrics, LedgerMetrics, Protocol, RefusalReason,
-    StorageMetrics, UplinkMetrics,
+    ConsensusMetrics, CoordinatorMetrics, HubFeed, HubMetrics, LedgerMetrics, StorageMetrics, UplinkMetrics,
 };
 
 const METADATA: Metadata<'static> = Metadata::new("grey", Level::INFO, None);

@@ -363,7 +363,8 @@ mod tests {
             Problem::of_status(StatusCode::UNSUPPORTED_MEDIA_TYPE),
             Problem::of_status(StatusCode::UNPROCESSABLE_ENTITY),
         ] {
-            let row = DOCUMENT.lines().find(|line| line.contains(&format!("`{}`", problem.slug)) && line.starts_with('|'));
+            let row =
+                DOCUMENT.lines().find(|line| line.contains(&format!("`{}`", problem.slug)) && line.starts_with('|'));
             assert!(row.is_some_and(|row| row.contains(problem.status.as_str())), "{} is undocumented", problem.slug);
         }
     }

@@ -256,7 +256,7 @@ impl Opening<'_> {
                     self.tell(end..after.first, name, offset, Reason::Missing);
                 }
                 Some((_, end)) if end < after.first => {
-                    self.tell(end..after.first, before.first, before.len, Reason::Tail)
+                    self.tell(end..after.first, before.first, before.len, Reason::Tail);
                 }
                 _ if before.len <= HEADER_BYTES && before.first < after.first => {
                     self.tell(before.first..after.first, before.first, before.len, Reason::Short);

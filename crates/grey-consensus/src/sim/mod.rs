@@ -1,0 +1,6 @@
+//! A simulated cluster: members on simulated disks, a network that loses, delays,
+//! repeats and reorders, and checks of what may never happen. One seed, one run.
+
+mod check;
+mod tests;
+mod world;

@@ -356,10 +356,8 @@ impl Engine {
         let now_ms = unix_ms();
         self.shared_ms = now_ms;
         let core = &self.core;
-        let pending = Lane::ALL.map(|lane| Pending {
-            events: core.pending_events(lane),
-            bytes: core.queue().lane(lane).pending.bytes,
-        });
+        let pending = Lane::ALL
+            .map(|lane| Pending { events: core.pending_events(lane), bytes: core.queue().lane(lane).pending.bytes });
         let oldest = core.queue().oldest_pending_ms();
         let status = Status {
             now_ms,

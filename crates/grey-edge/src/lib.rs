@@ -1,8 +1,19 @@
-//! The edge agent as a library: the deterministic core over the intake log,
-//! and the thread that owns it.
+//! The edge agent as a library: devices' events are made durable, evaluated,
+//! and handed to a hub, with or without a link.
+//!
+//! [`EdgeNode`] is the whole agent in a program of yours. [`core`] is the
+//! deterministic state machine below it, [`engine`] the thread that owns that.
 
 #![allow(clippy::disallowed_methods, reason = "a driver: it owns the clock")]
 
+mod alerts;
+pub mod config;
 pub mod core;
 pub mod engine;
+mod http;
+mod node;
 mod time;
+mod unsynced;
+
+pub use config::EdgeConfig;
+pub use node::{EdgeNode, StartError};

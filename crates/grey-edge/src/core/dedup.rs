@@ -77,8 +77,7 @@ impl Dedup {
     ) -> Result<(Self, Vec<String>), LogError> {
         let config = LogConfig { segment_bytes_max: JOURNAL_SEGMENT_BYTES, ..LogConfig::default() };
         let (mut journal, recovery) = Log::open(Arc::clone(disk), dir, config)?;
-        let mut notes: Vec<String> =
-            recovery.damaged.iter().map(ToString::to_string).collect();
+        let mut notes: Vec<String> = recovery.damaged.iter().map(ToString::to_string).collect();
         if journal.next_index() < state.end {
             notes.push("the id journal ends before the checkpoint; some resends may be counted twice".into());
             journal.reset(state.end)?;

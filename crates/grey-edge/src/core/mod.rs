@@ -304,7 +304,8 @@ impl EdgeCore {
 
     fn write_record(&mut self, now_ms: i64, uncertainty_ms: u32) -> Result<(), CoreError> {
         let stamp = self.clock.now(now_ms, uncertainty_ms);
-        let header = RecordHeader { stamp, epoch: self.epoch, next_seqs: self.next_seqs(), ops: self.staged.len() as u64 };
+        let header =
+            RecordHeader { stamp, epoch: self.epoch, next_seqs: self.next_seqs(), ops: self.staged.len() as u64 };
         let mut head = Vec::with_capacity(64);
         header.encode(&mut head);
         let index = self.intake.append_parts(&[&head, &self.staged_bytes])?;
@@ -685,7 +686,9 @@ impl EdgeCore {
     pub fn ledger(&self) -> Vec<Row> {
         let current = (self.epoch, self.lanes.each_ref().map(LaneWriter::accepted));
         let lives = self.past.iter().map(|life| (life.epoch, life.accepted)).chain([current]);
-        lives.flat_map(|(epoch, accepted)| Lane::ALL.map(|lane| self.row(epoch, lane, accepted[lane.index()]))).collect()
+        lives
+            .flat_map(|(epoch, accepted)| Lane::ALL.map(|lane| self.row(epoch, lane, accepted[lane.index()])))
+            .collect()
     }
 
     fn row(&self, epoch: Epoch, lane: Lane, accepted: u64) -> Row {

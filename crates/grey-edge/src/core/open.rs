@@ -97,10 +97,8 @@ impl EdgeCore {
             queue: c.queue.clone(),
             dedup: c.dedup.clone(),
         });
-        let counters = CoreCounters {
-            dead_letters: checkpoint.as_ref().map_or(0, |c| c.dead_letters),
-            ..CoreCounters::default()
-        };
+        let counters =
+            CoreCounters { dead_letters: checkpoint.as_ref().map_or(0, |c| c.dead_letters), ..CoreCounters::default() };
         let boot_seqs = Lane::ALL.map(|lane| {
             let state = queue.lane(lane);
             let in_outbox = if state.epoch == epoch { state.end_seq } else { 0 };

@@ -114,8 +114,7 @@ impl LocalQuery {
         let Some((at, block)) = self.outbox.next(lane, position.index)? else { return Ok(None) };
         let (header, events) = decode_block(&block)?;
         let derived = events.into_iter().filter(|e| e.event.kind != grey_model::Kind::Reading);
-        let events =
-            derived.map(|e| LocalEvent { epoch: header.epoch, lane, seq: e.seq, event: e.event }).collect();
+        let events = derived.map(|e| LocalEvent { epoch: header.epoch, lane, seq: e.seq, event: e.event }).collect();
         Ok(Some((at + 1, block.len(), events)))
     }
 

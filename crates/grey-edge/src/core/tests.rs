@@ -99,7 +99,10 @@ fn raw_readings_travel_alerts_go_first_and_aggregates_follow_the_minute() {
     let mut bench = Bench::new(1, Forward::Raw);
     bench.accept((0..10).map(|n| reading(n, 80.0 + n as f64, None)));
     let derived = bench.core.take_derived();
-    assert_eq!(derived.iter().filter(|(lane, e)| *lane == Lane::Critical && e.kind == grey_model::Kind::Alert).count(), 3);
+    assert_eq!(
+        derived.iter().filter(|(lane, e)| *lane == Lane::Critical && e.kind == grey_model::Kind::Alert).count(),
+        3
+    );
     bench.now_ms += 60_000;
     bench.core.tick(bench.now_ms, 0).unwrap();
     bench.core.flush(bench.now_ms, true).unwrap();
@@ -256,7 +259,8 @@ fn rules_change_between_two_events_and_a_replay_uses_those_in_force_then() {
 #[test]
 fn dead_letters_are_kept_with_their_reason() {
     let mut bench = Bench::new(10, Forward::Raw);
-    let letter = |reason: &str| Op::DeadLetter { topic: "t".into(), payload: Bytes::from_static(b"{"), reason: reason.into() };
+    let letter =
+        |reason: &str| Op::DeadLetter { topic: "t".into(), payload: Bytes::from_static(b"{"), reason: reason.into() };
     bench.accept([letter("first"), letter("second")]);
     bench.restart();
     let letters = bench.core.dead_letters(10);

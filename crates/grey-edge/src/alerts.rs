@@ -1,0 +1,48 @@
+//! The latest alert events of a site, for people who look, and their local
+//! publication.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use grey_api::event_json;
+use grey_ingest::Broker;
+use grey_ingest::mqtt::codec::Qos;
+use grey_model::{Epoch, Event, Kind, Lane, SiteId, StreamKey};
+use serde_json::Value as Json;
+
+/// Alert events remembered.
+const RECENT_MAX: usize = 200;
+
+/// Remembers the latest alert events. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct AlertBook(Arc<Mutex<VecDeque<Json>>>);
+
+impl AlertBook {
+    /// The latest alert events, newest first.
+    pub(crate) fn recent(&self) -> Vec<Json> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().rev().cloned().collect()
+    }
+
+    /// Takes note of an alert and publishes it at the site on
+    /// `alerts/{device}/{stream}`. The sequence is not known here and left 0.
+    pub(crate) fn raise(&self, site: &SiteId, event: &Event, broker: &Broker) {
+        if event.kind != Kind::Alert {
+            return;
+        }
+        let key = StreamKey { site: site.clone(), epoch: Epoch::default(), lane: Lane::Critical };
+        let Ok(mut json) = serde_json::to_value(event_json(&key, 0, event)) else { return };
+        if let Some(fields) = json.as_object_mut() {
+            fields.remove("seq");
+            fields.remove("epoch");
+        }
+        let topic = format!("alerts/{}/{}", event.device, event.stream);
+        if let Err(fault) = broker.publish(&topic, json.to_string().into(), Qos::AtLeastOnce, false) {
+            tracing::warn!(topic, ?fault, "an alert could not be published at the site");
+        }
+        let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        recent.push_back(json);
+        if recent.len() > RECENT_MAX {
+            recent.pop_front();
+        }
+    }
+}

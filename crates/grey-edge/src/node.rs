@@ -1,0 +1,460 @@
+//! An edge agent as one object: starts every part, names its addresses, and
+//! drains on request.
+
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use grey_api::metrics::{EdgeMetrics, SiteFigures, SiteLabels, SiteState, UplinkMetrics};
+use grey_api::{Metrics, Readiness};
+use grey_config::Durability;
+use grey_disk::{Disk, Lock, RealDisk};
+use grey_ingest::mqtt::ServerConfig as MqttConfig;
+use grey_ingest::topic::{TopicMap, TopicMapError};
+use grey_ingest::{Batch, Broker, BrokerConfig, IngestCounters, Op, Refusal};
+use grey_ledger::Tally;
+use grey_link::{BackoffConfig, LinkState};
+use grey_model::{Event, Lane};
+use grey_net::uplink_client::{self, LinkStatus, Ports};
+use grey_net::{ListenError, listen};
+use grey_queue::QueueConfig;
+use grey_rules::{RuleError, RuleSet};
+use grey_sync::{Action, SenderConfig};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+
+use crate::alerts::AlertBook;
+use crate::config::EdgeConfig;
+use crate::core::{CoreConfig, CoreError};
+use crate::engine::{Engine, EngineEvents, EngineHandle};
+use crate::http::{Site, api, link_state};
+use crate::time::unix_ms;
+use crate::unsynced::UnsyncedDisk;
+
+/// How often figures for metrics are taken.
+const FIGURES_INTERVAL: Duration = Duration::from_secs(1);
+/// How long stopping may take before what is left is cut off.
+const STOP_MAX: Duration = Duration::from_secs(15);
+/// Actions of the uplink that wait to be handled.
+const ACTIONS_MAX: usize = 256;
+
+/// Why an edge agent could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data directory cannot be used.
+    #[error("cannot use the data directory {path}: {source}", path = path.display())]
+    DataDir {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The stored state cannot be opened.
+    #[error("cannot open the stored state in {path}: {source}", path = path.display())]
+    Core {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: Box<CoreError>,
+    },
+    /// A listener cannot be opened.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The rules do not compile.
+    #[error(transparent)]
+    Rules(#[from] RuleError),
+    /// The topic patterns are wrong.
+    #[error(transparent)]
+    Topics(#[from] TopicMapError),
+    /// The engine's thread cannot be started.
+    #[error("cannot start the engine's thread: {0}")]
+    Thread(std::io::Error),
+}
+
+/// A running edge agent.
+///
+/// ```no_run
+/// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+/// use grey_edge::{EdgeConfig, EdgeNode};
+/// use grey_model::{Event, SiteId};
+///
+/// let config = EdgeConfig::default_for_embedding(SiteId::new("plant-7")?);
+/// let node = EdgeNode::start(config, "data".as_ref()).await?;
+/// node.ingest(Event::reading("press-1", "temperature", 71.5, 1_767_225_600_000)).await?;
+/// node.stop().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct EdgeNode {
+    site: Arc<Site>,
+    broker: Broker,
+    addresses: Vec<(&'static str, SocketAddr)>,
+    notes: Vec<String>,
+    readiness: Readiness,
+    stop: watch::Sender<bool>,
+    tasks: JoinSet<()>,
+    engine_end: oneshot::Receiver<Result<(), CoreError>>,
+    _lock: Lock,
+}
+
+impl EdgeNode {
+    /// Opens the data directory, starts listeners, the engine and the uplink.
+    /// Events are taken once the replay is done; `/readyz` says when.
+    pub async fn start(config: EdgeConfig, data_dir: &Path) -> Result<Self, StartError> {
+        let rules = Arc::new(config.rule_set()?);
+        let topics = TopicMap::new(&config.ingest.mqtt.topics)?;
+        let no_dir = |source| StartError::DataDir { path: data_dir.into(), source };
+        std::fs::create_dir_all(data_dir).map_err(no_dir)?;
+        let real = RealDisk::new(data_dir);
+        let lock = real.lock().map_err(no_dir)?;
+        let disk: Arc<dyn Disk> = match config.durability {
+            Durability::Fsync => Arc::new(real),
+            Durability::UnsafeNoFsync => Arc::new(UnsyncedDisk::new(real)),
+        };
+        let (engine, handle, opened) = Engine::open(disk, core_config(&config, rules), entropy())
+            .map_err(|source| StartError::Core { path: data_dir.into(), source: Box::new(source) })?;
+
+        let mut addresses = Vec::new();
+        let mut open = async |kind: &'static str, address: String| -> Result<TcpListener, StartError> {
+            let (listener, bound) = listen(kind, &address, config.insecure).await?;
+            addresses.push((kind, bound));
+            Ok(listener)
+        };
+        let mqtt = open("mqtt", config.ingest.mqtt.listen.to_string()).await?;
+        let http = open("http", config.api_listen().to_string()).await?;
+        let http_ingest = match config.ingest.http.listen {
+            Some(address) => Some(open("http-ingest", address.to_string()).await?),
+            None => None,
+        };
+
+        let metrics = Metrics::new();
+        metrics.build_info("edge", env!("CARGO_PKG_VERSION"), option_env!("GREY_REVISION").unwrap_or("unknown"));
+        let hub = config.grey.parent_hub.as_ref().map(ToString::to_string).unwrap_or_default();
+        let labels = SiteLabels { site: config.site_id.clone(), hub: hub.clone(), region: String::new() };
+        let edge_metrics = EdgeMetrics::new(&metrics, labels);
+        let counters = Arc::new(IngestCounters::default());
+        let broker = Broker::new(BrokerConfig::default(), Arc::clone(&counters));
+        let alerts = AlertBook::default();
+        let (link_sender, link) = watch::channel(None);
+        let site = Arc::new(Site {
+            engine: handle.clone(),
+            link,
+            alerts: alerts.clone(),
+            hub,
+            has_hub: !config.connectivity.hub_addresses.is_empty(),
+            started_ms: unix_ms(),
+            counters: Arc::clone(&counters),
+        });
+        let readiness = Readiness::new(&["storage"]);
+        readiness.not_ready("storage", format!("replaying {} intake records", opened.replay));
+
+        let (end_sender, engine_end) = oneshot::channel();
+        let mut events = Events { site: config.site_id.clone(), alerts, broker: broker.clone(), metrics: edge_metrics.clone() };
+        std::thread::Builder::new()
+            .name("edge-engine".into())
+            .spawn(move || {
+                let _ = end_sender.send(engine.run(&mut events));
+            })
+            .map_err(StartError::Thread)?;
+
+        let (stop, stopping) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        let router = api(&readiness, &metrics).into_router().with_state(Arc::clone(&site));
+        for listener in [Some(http), http_ingest].into_iter().flatten() {
+            let http_config = grey_api::ServerConfig { metrics: Some(metrics.clone()), ..Default::default() };
+            let (router, mut stopping) = (router.clone(), stopping.clone());
+            tasks.spawn(async move {
+                grey_api::serve(listener, router, http_config, async move { stopped(&mut stopping).await }).await;
+            });
+        }
+        let mqtt_config = MqttConfig {
+            topics,
+            packet_bytes_max: config.ingest.mqtt.max_packet_bytes.bytes() as usize,
+            connections_max: config.ingest.mqtt.max_connections as usize,
+            counters,
+            ..MqttConfig::default()
+        };
+        let after_recovery = AfterRecovery { handle: handle.clone(), readiness: readiness.clone() };
+        tasks.spawn(after_recovery.run(mqtt, mqtt_config, broker.clone(), stopping.clone()));
+        if site.has_hub {
+            let uplink = uplink_config(&config);
+            let metrics = UplinkMetrics::new(&metrics, "edge", config.site_id.as_str());
+            tasks.spawn(run_uplink(uplink, handle.clone(), link_sender, metrics, stopping.clone()));
+        }
+        tasks.spawn(take_figures(Arc::clone(&site), edge_metrics, config.queue_bytes_max(), stopping));
+        Ok(Self {
+            site,
+            broker,
+            addresses,
+            notes: opened.notes,
+            readiness,
+            stop,
+            tasks,
+            engine_end,
+            _lock: lock,
+        })
+    }
+
+    /// The bound addresses by kind: `mqtt`, `http`, `http-ingest`.
+    pub fn addresses(&self) -> &[(&'static str, SocketAddr)] {
+        &self.addresses
+    }
+
+    /// What was damaged in the data directory, and what was done about it.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// The site's own publish and subscribe, for programs in this process.
+    pub fn broker(&self) -> &Broker {
+        &self.broker
+    }
+
+    /// True once events are taken.
+    pub fn is_ready(&self) -> bool {
+        self.readiness.is_ready()
+    }
+
+    /// Takes one event; returns once it is durable.
+    pub async fn ingest(&self, event: Event) -> Result<(), Refusal> {
+        self.ingest_batch(vec![event]).await
+    }
+
+    /// Takes events with one commit; returns once all are durable.
+    pub async fn ingest_batch(&self, events: Vec<Event>) -> Result<(), Refusal> {
+        let _ = self.site.engine.recovered.clone().wait_for(|done| *done).await;
+        let ops = events.into_iter().map(|event| Op::Event { event, lane: None, qos2: None }).collect();
+        let (done, durable) = oneshot::channel();
+        self.site.engine.intake.send(Batch { ops, done }).await.map_err(|_| Refusal::Stopping)?;
+        durable.await.unwrap_or(Err(Refusal::Stopping))
+    }
+
+    /// Hands everything to the uplink now and waits until the hub has it.
+    pub async fn sync(&self) -> Result<(), Refusal> {
+        loop {
+            let look = |core: &mut crate::core::EdgeCore| {
+                let flushed = core.flush(unix_ms(), true).map_err(|error| error.to_string());
+                flushed.map(|_| Lane::ALL.iter().all(|lane| core.queue().lane(*lane).pending.blocks == 0))
+            };
+            match self.site.engine.visit(look).await.ok_or(Refusal::Stopping)? {
+                Ok(true) => return Ok(()),
+                Ok(false) => {}
+                Err(reason) => return Err(Refusal::Failed(reason)),
+            }
+            self.site.engine.outbox_ready.notify_one();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Changes the rules and the forwarding policy between two events.
+    pub async fn set_rules(&self, rules: RuleSet) -> Result<(), String> {
+        self.site.engine.set_rules(Arc::new(rules)).await
+    }
+
+    /// Resolves when the engine has ended by itself: its disk failed.
+    pub async fn failed(&mut self) -> CoreError {
+        match (&mut self.engine_end).await {
+            Ok(Err(error)) => error,
+            _ => std::future::pending().await,
+        }
+    }
+
+    /// Stops taking events, writes down what was taken, and ends.
+    pub async fn stop(mut self) -> Result<(), CoreError> {
+        self.readiness.drain();
+        self.stop.send_replace(true);
+        let drained = async { while self.tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(STOP_MAX, drained).await.is_err() {
+            tracing::warn!("some connections did not end in time and are cut off");
+            self.tasks.abort_all();
+        }
+        self.site.engine.stop();
+        self.engine_end.await.unwrap_or(Ok(()))
+    }
+}
+
+/// Random words from the operating system, by way of the standard hasher's keys.
+fn entropy() -> (u64, u64) {
+    let word = || RandomState::new().build_hasher().finish();
+    (word(), word())
+}
+
+fn core_config(config: &EdgeConfig, rules: Arc<RuleSet>) -> CoreConfig {
+    CoreConfig {
+        queue: QueueConfig {
+            bytes_max: config.queue_bytes_max(),
+            segment_bytes_max: config.queue.segment_bytes.bytes(),
+        },
+        intake_retention_ms: config.storage.intake_retention.as_millis() as i64,
+        intake_bytes_max: config.storage.intake_max_bytes.bytes(),
+        checkpoint_interval_ms: config.consensus.snapshot_interval.as_millis() as i64,
+        ..CoreConfig::new(config.site_id.clone(), rules)
+    }
+}
+
+fn uplink_config(config: &EdgeConfig) -> SenderConfig {
+    let backoff = &config.connectivity.backoff;
+    let addresses = config.connectivity.hub_addresses.iter().map(ToString::to_string).collect();
+    let interval_ms = config.heartbeat_interval.as_millis();
+    SenderConfig {
+        seed: entropy().0,
+        agent: concat!("edge-agent/", env!("CARGO_PKG_VERSION")).into(),
+        heartbeat_interval_ms: interval_ms,
+        heartbeat_timeout_ms: interval_ms * 3,
+        normal_weight: config.lanes.normal.weight,
+        bulk_weight: config.lanes.bulk.weight,
+        backoff: BackoffConfig {
+            initial_ms: backoff.initial.as_millis(),
+            max_ms: backoff.max.as_millis(),
+            factor: backoff.factor,
+            jitter_percent: backoff.jitter_percent,
+            stable_ms: backoff.stable.as_millis(),
+        },
+        ..SenderConfig::new(config.site_id.clone(), addresses)
+    }
+}
+
+struct Events {
+    site: grey_model::SiteId,
+    alerts: AlertBook,
+    broker: Broker,
+    metrics: EdgeMetrics,
+}
+
+impl EngineEvents for Events {
+    fn derived(&mut self, events: Vec<(Lane, Event)>) {
+        let alerts = events.iter().filter(|(lane, _)| *lane == Lane::Critical);
+        self.metrics.alerts(alerts.clone().count() as u64);
+        for (_, event) in alerts {
+            tracing::info!(device = %event.device, stream = %event.stream, value = ?event.value, "alert");
+            self.alerts.raise(&self.site, event, &self.broker);
+        }
+    }
+
+    fn committed(&mut self, events: u64, micros: u64) {
+        self.metrics.processed(events);
+        self.metrics.committed(Duration::from_micros(micros));
+    }
+}
+
+/// Opens the door to devices once the replay is done.
+struct AfterRecovery {
+    handle: EngineHandle,
+    readiness: Readiness,
+}
+
+impl AfterRecovery {
+    async fn run(mut self, listener: TcpListener, config: MqttConfig, broker: Broker, mut stop: watch::Receiver<bool>) {
+        if !is_recovered(&mut self.handle, &mut stop).await {
+            return;
+        }
+        self.readiness.ready("storage");
+        if let Err(error) = grey_ingest::serve(listener, Arc::new(config), self.handle.intake, broker, stop).await {
+            tracing::error!(%error, "the MQTT listener ended");
+        }
+    }
+}
+
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // An error means that the node is gone.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// Waits for the end of the replay; false when the agent stops before.
+async fn is_recovered(handle: &mut EngineHandle, stop: &mut watch::Receiver<bool>) -> bool {
+    tokio::select! {
+        done = async { handle.recovered.wait_for(|done| *done).await.is_ok() } => done,
+        () = stopped(stop) => false,
+    }
+}
+
+async fn run_uplink(
+    config: SenderConfig,
+    mut handle: EngineHandle,
+    status: watch::Sender<Option<LinkStatus>>,
+    metrics: UplinkMetrics,
+    mut stop: watch::Receiver<bool>,
+) {
+    if !is_recovered(&mut handle, &mut stop).await {
+        return;
+    }
+    let acked = handle.visit(|core| Lane::ALL.map(|lane| core.queue().lane(lane).acked)).await;
+    let (sender, mut actions) = mpsc::channel(ACTIONS_MAX);
+    let ports = Ports { wakeups: Arc::clone(&handle.outbox_ready), actions: sender, status, shutdown: stop };
+    let outbox = handle.outbox();
+    let uplink = tokio::spawn(uplink_client::run(config, acked.unwrap_or_default(), outbox, ports));
+    while let Some(action) = actions.recv().await {
+        match action {
+            Action::Acked { lane, upto } => handle.acked(lane, upto),
+            Action::PeerAhead { key, covered_to } => handle.parent_ahead(key, covered_to),
+            Action::Established { address, node, term } => {
+                metrics.connected();
+                tracing::info!(address, node, term, "connected to the hub");
+            }
+            Action::Unsendable { lane, position, reason } => {
+                tracing::error!(%lane, position, reason, "a block cannot be sent");
+            }
+            Action::OutboxFailed { lane, reason } => tracing::error!(%lane, reason, "the outbox cannot be read"),
+            Action::Rejected { code, message } => {
+                metrics.failed();
+                tracing::error!(?code, message, "the hub refused this site");
+            }
+            Action::Link(change) => tracing::info!(from = %change.from, to = %change.to, "link"),
+            Action::Covered { .. } | Action::Dial { .. } | Action::Close { .. } => {}
+        }
+    }
+    match uplink.await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::error!(%error, "the uplink's settings are wrong"),
+        Err(error) => tracing::error!(%error, "the uplink ended"),
+    }
+}
+
+/// Feeds the metrics that are states rather than events.
+async fn take_figures(site: Arc<Site>, metrics: EdgeMetrics, capacity: u64, mut stop: watch::Receiver<bool>) {
+    let mut told = Tally::default();
+    let mut dead_told = 0;
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(FIGURES_INTERVAL) => {}
+            () = stopped(&mut stop) => return,
+        }
+        let look = |core: &mut crate::core::EdgeCore| {
+            let mut tally = Tally::default();
+            core.ledger().iter().for_each(|row| tally.add(&row.tally));
+            let pending = Lane::ALL.map(|lane| (core.pending_events(lane), core.queue().lane(lane).pending.bytes));
+            let oldest = core.queue().oldest_pending_ms();
+            (tally, pending, oldest, core.accepted_total(), core.counters().dead_letters, core.queue().bytes_pending())
+        };
+        let Some((tally, pending, oldest, accepted, dead, buffer)) = site.engine.visit(look).await else { return };
+        metrics.set_accepted_total(accepted);
+        metrics.reduced(tally.reduced.saturating_sub(told.reduced));
+        metrics.deduplicated(tally.deduplicated.saturating_sub(told.deduplicated));
+        metrics.dropped_by_damage(tally.dropped.saturating_sub(told.dropped));
+        metrics.dead_lettered(dead.saturating_sub(dead_told));
+        (told, dead_told) = (tally, dead);
+        let (state, _) = link_state(&site);
+        let link = site.link.borrow().clone();
+        metrics.update_figures(|figures| {
+            *figures = SiteFigures {
+                state: match state {
+                    LinkState::Online => SiteState::Online,
+                    LinkState::Degraded => SiteState::Degraded,
+                    LinkState::Offline => SiteState::Offline,
+                    LinkState::Island => SiteState::Island,
+                },
+                buffer_bytes: Some(buffer),
+                buffer_capacity_bytes: Some(capacity),
+                last_sync_ms: link.and_then(|l| l.uplink.last_ack_ms.map(|at| l.unix_ms(at))),
+                pending: Some(pending),
+                oldest_pending_age_ms: Some(oldest.map_or(0, |at| (unix_ms() - at).max(0) as u64)),
+                ..std::mem::take(figures)
+            };
+        });
+    }
+}

@@ -1,0 +1,92 @@
+//! The agent of a site: takes what devices send, decides locally, and hands
+//! everything to a hub exactly once.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use grey_config::Loaded;
+use grey_edge::{EdgeConfig, EdgeNode};
+use grey_service::{Daemon, RunArgs, Signal, Signals, announce, environment};
+
+struct EdgeAgent;
+
+impl Daemon for EdgeAgent {
+    type Config = EdgeConfig;
+    const NAME: &'static str = "edge-agent";
+    const ABOUT: &'static str = "The agent of a site: takes what devices send, decides locally, \
+                                 and hands everything to a hub exactly once";
+    const EXAMPLES: &'static str = "Examples:
+  edge-agent --config edge.yaml --data-dir /var/lib/grey
+  edge-agent check --config edge.yaml
+  GREY_EDGE__FORWARD=raw edge-agent --config edge.yaml
+  mosquitto_pub -t grey/press-7/temperature -m 71.5 -q 1
+  curl http://127.0.0.1:7080/v1/status";
+
+    fn data_dir(config: &EdgeConfig) -> Option<PathBuf> {
+        config.storage.data_dir.clone()
+    }
+
+    fn explain(config: &EdgeConfig) -> Vec<String> {
+        config.rule_set().map(|rules| rules.explain()).unwrap_or_default()
+    }
+
+    async fn run(loaded: Loaded<EdgeConfig>, args: RunArgs, data_dir: PathBuf) -> anyhow::Result<()> {
+        let mut signals = Signals::listen().context("cannot listen to signals")?;
+        let mut config = loaded.config;
+        let mut node = EdgeNode::start(config.clone(), &data_dir).await?;
+        for note in node.notes() {
+            tracing::error!("the data directory was damaged: {note}");
+        }
+        for (kind, address) in node.addresses() {
+            announce(kind, *address);
+        }
+        tracing::info!(site = %config.site_id, data = %data_dir.display(), "edge agent is up");
+        loop {
+            tokio::select! {
+                signal = signals.next() => match signal {
+                    Signal::Stop => break,
+                    Signal::Reload => config = reload(&node, config, &args.config).await,
+                },
+                error = node.failed() => return Err(error).context("the store failed; nothing more is accepted"),
+            }
+        }
+        tracing::info!("stopping");
+        node.stop().await.context("the last checkpoint could not be written; nothing accepted is lost")
+    }
+}
+
+/// Takes over what a running agent can; any error keeps everything as it is.
+async fn reload(node: &EdgeNode, old: EdgeConfig, path: &Path) -> EdgeConfig {
+    let new = match EdgeConfig::load(path, &environment()) {
+        Ok(loaded) => loaded.config,
+        Err(errors) => {
+            tracing::error!("the configuration stays as it was: {errors}");
+            return old;
+        }
+    };
+    for change in EdgeConfig::diff(&old, &new).iter().filter(|change| change.restart) {
+        tracing::warn!(key = change.key_path, "changed in the file, but only a restart applies it");
+    }
+    let rules = match new.rule_set() {
+        Ok(rules) => rules,
+        Err(error) => {
+            tracing::error!(%error, "the rules stay as they were");
+            return old;
+        }
+    };
+    match node.set_rules(rules).await {
+        Ok(()) => {
+            tracing::info!("rules and forwarding are those of the file now");
+            EdgeConfig { local_processing: new.local_processing, forward: new.forward, ..old }
+        }
+        Err(reason) => {
+            tracing::error!(reason, "the rules stay as they were");
+            old
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    grey_service::main::<EdgeAgent>()
+}

@@ -477,6 +477,34 @@ proptest! {
     }
 
     #[test]
+    fn mutated_payloads_never_panic(
+        events in prop::collection::vec(event(), 1..20),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), prop_oneof![any::<u8>(), 0..4_u8, Just(0xff)]), 1..4),
+    ) {
+        let mut builder = builder(Compression::None, 0);
+        for event in &events {
+            builder.push(event).unwrap();
+        }
+        let block = builder.finish(Stamp::default(), 0).unwrap();
+        let view = BlockHeader::parse(&block).unwrap();
+        let mut payload = view.payload.to_vec();
+        for (at, byte) in changes {
+            let at = at.index(payload.len());
+            payload[at] = byte;
+        }
+        if let Ok((header, found)) = decode_block(&view.header.encode(&payload)) {
+            prop_assert_eq!(found.len(), events.len());
+            // What decodes is an event like any other.
+            let mut again = self::builder(header.compression, 0);
+            for event in &found {
+                prop_assert_eq!(again.push(&event.event).is_ok(), true);
+            }
+            let (_, twice) = decode_block(&again.finish(Stamp::default(), 0).unwrap()).unwrap();
+            prop_assert!(twice.iter().zip(&found).all(|(a, b)| same(&a.event, &b.event)));
+        }
+    }
+
+    #[test]
     fn hostile_payloads_never_panic(
         body in prop::collection::vec(any::<u8>(), 0..300), events in 0..40_u32, keep in 0..400_usize,
         compression in compression(), raw_len in 0..2_000_u32,

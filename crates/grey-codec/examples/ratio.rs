@@ -121,11 +121,11 @@ fn rate(events: usize, time: Duration) -> f64 {
     events as f64 / time.as_secs_f64() / 1e6
 }
 
-fn encode(events: &[Event], compression: Compression) -> Vec<bytes::Bytes> {
+fn encode(events: &[Event], compression: Compression, block_events: usize) -> Vec<bytes::Bytes> {
     let site = SiteId::new("factory-us-west-015").expect("a valid id");
     let mut builder = BlockBuilder::new(site, Epoch(1_760_000_000_000), Lane::Bulk, compression, 0);
     let mut blocks = Vec::new();
-    for chunk in events.chunks(BLOCK_EVENTS) {
+    for chunk in events.chunks(block_events) {
         for event in chunk {
             builder.push(event).expect("the mix keeps every limit");
         }
@@ -150,11 +150,11 @@ fn main() {
         for (method, compression) in
             [("none", Compression::None), ("lz4", Compression::Lz4), ("zstd", Compression::Zstd)]
         {
-            let blocks = encode(&events, compression);
+            let blocks = encode(&events, compression, BLOCK_EVENTS);
             let bytes: usize = blocks.iter().map(|block| block.len()).sum();
             let encoding = median(|| {
                 let start = Instant::now();
-                std::hint::black_box(encode(&events, compression));
+                std::hint::black_box(encode(&events, compression, BLOCK_EVENTS));
                 start.elapsed()
             });
             let decoding = median(|| {
@@ -174,6 +174,17 @@ fn main() {
         }
         rows(name, &events);
     }
+    println!("\nbytes an event by events in a block, quantised");
+    println!("{:>8} {:>8} {:>8} {:>8}", "events", "none", "lz4", "zstd");
+    let events = &events(Values::Quantised, Ids::None)[..BLOCK_EVENTS];
+    for block_events in [1, 16, 64, 256, 1_024, 4_096] {
+        let size = |compression| {
+            let bytes: usize = encode(events, compression, block_events).iter().map(|block| block.len()).sum();
+            bytes as f64 / events.len() as f64
+        };
+        let (none, lz4, zstd) = (size(Compression::None), size(Compression::Lz4), size(Compression::Zstd));
+        println!("{block_events:>8} {none:>8.2} {lz4:>8.2} {zstd:>8.2}");
+    }
 }
 
 fn rows(name: &str, events: &[Event]) {
@@ -192,6 +203,13 @@ fn rows(name: &str, events: &[Event]) {
         }
         start.elapsed()
     });
+    // What a block of compressed rows would take, for comparison.
+    for (method, size) in [
+        ("+lz4", compressed(&bytes, |part| lz4::block::compress(part, None, false))),
+        ("+zstd", compressed(&bytes, |part| zstd::bulk::compress(part, 3))),
+    ] {
+        println!("{name:<26} {method:>6} {:>10.2}", size as f64 / events.len() as f64);
+    }
     println!(
         "{name:<26} {:>6} {:>10.2} {:>8} {:>12.2} {:>12.2}",
         "rows",
@@ -200,4 +218,10 @@ fn rows(name: &str, events: &[Event]) {
         rate(events.len(), encoding),
         rate(events.len(), decoding),
     );
+}
+
+/// Bytes of rows after compressing about a block's worth at a time.
+fn compressed(rows: &[u8], compress: impl Fn(&[u8]) -> std::io::Result<Vec<u8>>) -> usize {
+    let block_bytes = rows.len() / BLOCKS;
+    rows.chunks(block_bytes).map(|part| compress(part).expect("memory suffices").len()).sum()
 }

@@ -15,6 +15,8 @@ use crate::workspace::{list, text};
 
 /// Events asked for at once.
 const PAGE_EVENTS: usize = 5_000;
+/// When nothing reached the coordinator for so long, nothing more will.
+const STILL_FOR: Duration = Duration::from_secs(30);
 /// Ids named in a report; the counts are complete.
 const EXAMPLES_MAX: usize = 5;
 
@@ -156,45 +158,67 @@ pub(crate) fn compare(forward: Forward, records: &[Arc<Record>], listed: &mut Li
     finding
 }
 
-/// Waits until nothing is pending anywhere and the coordinator's ledger has
-/// all that the sites' ledgers have.
-async fn settled(federation: &Federation, watch: &Watch, plants: &[Plant], within: Duration) -> Result<Snapshot> {
-    let asked = Instant::now();
-    let holds = |snapshot: &Snapshot| {
-        let sites = federation.edges.iter().zip(&snapshot.sites).zip(plants);
-        let handed_on = |((edge, site), plant): ((&Edge, &SiteView), &Plant)| {
-            let (below, above) = (sum(site.ledger.iter()), sum(snapshot.rows_of(edge.name)));
-            site.answers
-                && site.pending + below.pending == 0
-                && below.accepted >= plant.acknowledged()
-                && above.accepted == below.accepted
-        };
-        snapshot.at > asked && sum(snapshot.hub_ledger.iter()).pending == 0 && sites.into_iter().all(handed_on)
-    };
-    watch.until("every tier to hand on what it holds", within, holds).await
+/// The outcome of an audit of every site.
+#[derive(Debug)]
+pub(crate) struct Audit {
+    /// What the tiers said at the end.
+    pub(crate) snapshot: Snapshot,
+    /// One finding for each site.
+    pub(crate) sites: Vec<(&'static str, Finding)>,
+    /// Nothing was pending anywhere, and every tier knew what the sites know.
+    pub(crate) settled: bool,
 }
 
-/// Audits every site once all tiers have settled. Windows may still close
-/// meanwhile: the audit is made again until the ledgers stood still around it.
-pub(crate) async fn audit_settled(
-    federation: &Federation,
-    watch: &Watch,
-    plants: &[Plant],
-    within: Duration,
-) -> Result<(Snapshot, Vec<(&'static str, Finding)>)> {
+/// Audits every site once all tiers have settled, or once they stopped moving
+/// without having settled. Windows may still close meanwhile: the audit is
+/// made again until the coordinator's ledger stood still around it.
+pub(crate) async fn audit(federation: &Federation, watch: &Watch, plants: &[Plant]) -> Result<Audit> {
     loop {
-        let before = settled(federation, watch, plants, within).await?;
-        let mut findings = Vec::new();
+        let (before, _) = settle(federation, watch, plants).await?;
+        let mut sites = Vec::new();
         for (edge, plant) in federation.edges.iter().zip(plants) {
             let mut listed = Listed::read(federation.coordinator.http, edge.name).await?;
             let rows: Vec<LedgerRow> = before.rows_of(edge.name).cloned().collect();
-            findings.push((edge.name, compare(edge.forward, &plant.records, &mut listed, &rows)));
+            sites.push((edge.name, compare(edge.forward, &plant.records, &mut listed, &rows)));
         }
-        let after = settled(federation, watch, plants, within).await?;
-        if before.ledger == after.ledger {
-            return Ok((after, findings));
+        let (snapshot, settled) = settle(federation, watch, plants).await?;
+        if before.ledger == snapshot.ledger {
+            return Ok(Audit { snapshot, sites, settled });
         }
     }
+}
+
+/// Waits until the tiers have settled (true), or until nothing moves any more (false).
+async fn settle(federation: &Federation, watch: &Watch, plants: &[Plant]) -> Result<(Snapshot, bool)> {
+    let asked = Instant::now();
+    let holds = |snapshot: &Snapshot| snapshot.at > asked && has_settled(federation, snapshot, plants);
+    loop {
+        let before = progress(&watch.now());
+        if let Ok(snapshot) = watch.until("every tier to hand on what it holds", STILL_FOR, holds).await {
+            return Ok((snapshot, true));
+        }
+        let now = watch.now();
+        if progress(&now) == before {
+            return Ok((now, false));
+        }
+    }
+}
+
+fn has_settled(federation: &Federation, snapshot: &Snapshot, plants: &[Plant]) -> bool {
+    let handed_on = |((edge, site), plant): ((&Edge, &SiteView), &Plant)| {
+        let (below, above) = (sum(site.ledger.iter()), sum(snapshot.rows_of(edge.name)));
+        site.answers
+            && site.pending + below.pending == 0
+            && below.accepted >= plant.acknowledged()
+            && above.accepted == below.accepted
+    };
+    let mut sites = federation.edges.iter().zip(&snapshot.sites).zip(plants);
+    sum(snapshot.hub_ledger.iter()).pending == 0 && sites.all(handed_on)
+}
+
+/// Grows as long as anything reaches the coordinator.
+fn progress(snapshot: &Snapshot) -> u64 {
+    sum(snapshot.ledger.iter()).accepted
 }
 
 #[cfg(test)]

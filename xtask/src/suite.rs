@@ -3,7 +3,7 @@
 use anyhow::Result;
 use clap::Args;
 
-use crate::workspace::{answers, cargo, run_keeping};
+use crate::workspace::{answers, cargo, list, metadata, run_keeping, text};
 
 /// What to test.
 #[derive(Debug, Default, Args)]
@@ -34,19 +34,37 @@ pub(crate) fn run(options: &Options) -> Result<Vec<String>> {
         if options.package.is_empty() {
             command.arg("--workspace");
         }
-        for name in &options.package {
-            command.args(["--package", name]);
-        }
-        command.args(&options.filter);
     }
+    for name in &options.package {
+        first.args(["--package", name]);
+    }
+    first.args(&options.filter);
+    docs.args(&options.filter);
 
     let (unit, mut closing) = run_keeping(&mut first, is_closing_line);
-    let (doc, lines) = run_keeping(&mut docs, is_closing_line);
-    closing.extend(lines);
+    // A binary has no documentation tests, and cargo calls that an error.
+    let libraries = libraries_among(&options.package)?;
+    docs.args(libraries.iter().flat_map(|name| ["--package", name]));
+    let mut doc = Ok(());
+    if options.package.is_empty() || !libraries.is_empty() {
+        let (done, lines) = run_keeping(&mut docs, is_closing_line);
+        doc = done;
+        closing.extend(lines);
+    }
     for line in &closing {
         println!("{line}");
     }
     unit.and(doc).map(|()| closing)
+}
+
+fn libraries_among(names: &[String]) -> Result<Vec<String>> {
+    let graph = metadata(&["--no-deps"])?;
+    let is_library = |name: &&String| {
+        let package = list(&graph["packages"]).iter().find(|package| text(package, "name") == name.as_str());
+        let targets = package.map_or(&[][..], |package| list(&package["targets"]));
+        targets.iter().flat_map(|target| list(&target["kind"])).any(|kind| kind == "lib")
+    };
+    Ok(names.iter().filter(is_library).cloned().collect())
 }
 
 /// True for the line in which nextest or the standard runner sums up.

@@ -10,6 +10,7 @@ mod verdict;
 mod view;
 
 use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -40,19 +41,22 @@ pub(crate) struct Options {
     /// Keep everything running after the verdict, until Ctrl-C
     #[arg(long)]
     keep: bool,
+    /// Use the binaries of this folder instead of building them
+    #[arg(long, value_name = "DIR")]
+    binaries: Option<PathBuf>,
 }
 
 impl Options {
     /// Plain lines for a number of seconds.
     pub(crate) fn headless(seconds: u64) -> Self {
-        Self { seconds, headless: true, keep: false }
+        Self { seconds, headless: true, keep: false, binaries: None }
     }
 }
 
 /// Builds, runs and judges.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let binaries = Binaries::build()?;
-    in_scratch("demo", async |scratch| {
+    let binaries = Binaries::at_or_build(options.binaries.as_deref())?;
+    let done = in_scratch("demo", async |scratch| {
         let mut signals = Signals::listen()?;
         let mut view = view::View::new(!options.headless && std::io::stdout().is_terminal());
         view.say("starting a coordinator, three hub nodes and three sites");
@@ -85,25 +89,33 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         if options.headless && !options.keep {
             println!("{}", verdict.json());
         }
-        if !verdict.balanced() {
-            bail!("the books do not balance");
+        Ok(verdict.balanced())
+    });
+    match done {
+        Ok(true) => Ok(()),
+        Ok(false) => bail!("the books do not balance"),
+        Err(error) => {
+            if options.headless {
+                println!("{}", serde_json::json!({ "balanced": false, "error": format!("{error:#}") }));
+            }
+            Err(error)
         }
-        Ok(())
-    })
+    }
 }
 
-/// Runs a task on this thread with a temporary folder, which stays for
-/// inspection if the task fails.
-pub(crate) fn in_scratch(purpose: &str, task: impl AsyncFnOnce(&Scratch) -> Result<()>) -> Result<()> {
+/// Runs a task on this thread with a temporary folder. The folder stays for
+/// inspection if the task fails or finds against what it looked at (false).
+pub(crate) fn in_scratch(purpose: &str, task: impl AsyncFnOnce(&Scratch) -> Result<bool>) -> Result<bool> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let mut scratch = Scratch::new(purpose)?;
     let done = runtime.block_on(task(&scratch));
-    match &done {
-        Err(error) if !error.is::<Stopped>() => {
-            scratch.keep();
-            eprintln!("logs and data are left in {}", scratch.path().display());
-        }
-        _ => {}
+    let wanted = match &done {
+        Ok(good) => !good,
+        Err(error) => !error.is::<Stopped>(),
+    };
+    if wanted {
+        scratch.keep();
+        eprintln!("logs and data are left in {}", scratch.path().display());
     }
     done
 }

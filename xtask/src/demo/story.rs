@@ -21,6 +21,10 @@ const LIVE_AGE_S: f64 = 3.0;
 /// Runs the plant through its faults and judges the end.
 pub(super) async fn tell(federation: &mut Federation, length: Duration, view: &mut View) -> Result<Verdict> {
     let watch = federation.watch();
+    let all_answer = |snapshot: &federation::Snapshot| {
+        snapshot.coordinator_answers && snapshot.sites.iter().all(|site| site.answers) && snapshot.leader().is_some()
+    };
+    watch.until("every tier to answer and the hub to have a leader", RECOVER_WITHIN, all_answer).await?;
     let mut plants = start_plants(federation, "");
     let devices: usize = plants.iter().map(|plant| plant.records.len()).sum();
     let began = Instant::now();

@@ -7,12 +7,9 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::view::{Tier, tiers};
-use crate::audit::{Finding, audit_settled};
+use crate::audit::{Audit, Finding, audit};
 use crate::federation::{Federation, LedgerRow, Watch, by_key, sum};
 use crate::plant::Plant;
-
-/// Longest wait for the last backlog to reach the coordinator.
-const SETTLE_WITHIN: Duration = Duration::from_secs(120);
 
 /// How long each fault was felt.
 #[derive(Debug, Clone, Copy, Default)]
@@ -48,11 +45,14 @@ impl Verdict {
         recovery: Recovery,
         ran: Duration,
     ) -> Result<Self> {
-        let (snapshot, sites) = audit_settled(federation, watch, plants, SETTLE_WITHIN).await?;
+        let Audit { snapshot, sites, settled } = audit(federation, watch, plants).await?;
         let snapshot = &snapshot;
         let at_sites: Vec<LedgerRow> = snapshot.sites.iter().flat_map(|site| site.ledger.clone()).collect();
         let mut disagreements = disagreements("the sites", &at_sites, &snapshot.ledger);
         disagreements.extend(self::disagreements("the hub's nodes", &snapshot.hub_ledger, &snapshot.ledger));
+        if !settled {
+            disagreements.push("the tiers stopped before everything was handed on".to_owned());
+        }
         let resent = plants.iter().map(|plant| plant.counters.resent.load(std::sync::atomic::Ordering::Relaxed));
         Ok(Self {
             total: sum(snapshot.ledger.iter()),

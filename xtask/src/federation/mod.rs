@@ -14,7 +14,7 @@ mod watch;
 mod wire;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -43,6 +43,14 @@ pub(crate) struct Binaries {
 }
 
 impl Binaries {
+    /// The binaries of a folder, or freshly built ones.
+    pub(crate) fn at_or_build(folder: Option<&Path>) -> Result<Self> {
+        match folder {
+            Some(folder) => Ok(Self { folder: folder.canonicalize().with_context(|| folder.display().to_string())? }),
+            None => Self::build(),
+        }
+    }
+
     /// Builds the tiers' binaries with cargo's own progress on the terminal.
     pub(crate) fn build() -> Result<Self> {
         let names = ["edge-agent", "hub-server", "coordinator", "greyctl"];
@@ -141,7 +149,7 @@ impl Federation {
         }
     }
 
-    async fn spawn(binaries: &Binaries, folder: &std::path::Path, sites: &[SitePlan], hub_nodes: u64) -> Result<Self> {
+    async fn spawn(binaries: &Binaries, folder: &Path, sites: &[SitePlan], hub_nodes: u64) -> Result<Self> {
         std::fs::create_dir_all(folder)?;
         let mut free = ports::free(4 * (hub_nodes as usize + 1) + 2 * sites.len())?.into_iter();
         let mut port = || free.next().context("too few ports were reserved");

@@ -72,7 +72,11 @@ impl fmt::Display for ListenAddress {
     }
 }
 
-scalar_setting!(ListenAddress, "an IP address and port to listen at, such as 127.0.0.1:7080 or [::1]:0");
+scalar_setting!(
+    ListenAddress,
+    "address to listen at",
+    "an IP address and port to listen at, such as 127.0.0.1:7080 or [::1]:0"
+);
 
 /// A host, by name or IP address, and a port.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -157,7 +161,11 @@ impl fmt::Display for HostPort {
     }
 }
 
-scalar_setting!(HostPort, "a host and port, such as hub-1.example.net:7100, 10.0.0.5:7100 or [fd00::5]:7100");
+scalar_setting!(
+    HostPort,
+    "host and port",
+    "a host and port, such as hub-1.example.net:7100, 10.0.0.5:7100 or [fd00::5]:7100"
+);
 
 /// An address to dial: a [`HostPort`] with a port that is not 0.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -185,7 +193,11 @@ impl fmt::Display for DialAddress {
     }
 }
 
-scalar_setting!(DialAddress, "a host and port to dial, such as hub-1.example.net:7100 or 10.0.0.5:7100");
+scalar_setting!(
+    DialAddress,
+    "address to dial",
+    "a host and port to dial, such as hub-1.example.net:7100 or 10.0.0.5:7100"
+);
 
 /// Refuses a listener that other machines reach, unless the configuration says that it may be so.
 pub fn check_listener(check: &mut Check<'_>, key_path: &str, address: ListenAddress, insecure: bool, root: &str) {

@@ -81,7 +81,7 @@ impl std::str::FromStr for Expression {
     }
 }
 
-scalar_setting!(Expression, "a comparison of metrics, such as grey_edge_site_online == 0");
+scalar_setting!(Expression, "PromQL", "a comparison of metrics, such as grey_edge_site_online == 0");
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Token<'a> {

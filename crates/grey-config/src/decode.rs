@@ -235,7 +235,7 @@ impl<'n> Check<'n> {
         self.decoder.reject_at(origin, problem, allowed, None);
     }
 
-    /// True when the file or the environment sets the key.
+    /// True when the file or the environment sets the key to something, be it not an empty list.
     pub fn is_set(&self, key_path: &str) -> bool {
         let mut node = self.root;
         for step in steps(key_path) {
@@ -249,7 +249,7 @@ impl<'n> Check<'n> {
                 None => return false,
             }
         }
-        !node.is_null()
+        !node.is_null() && !matches!(&node.value, Value::List(items) if items.is_empty())
     }
 
     /// Reports a value outside of its bounds.
@@ -266,10 +266,11 @@ impl<'n> Check<'n> {
 }
 
 /// Writes [`Setting`] for a type that is written as one scalar through its
-/// `FromStr` and `Display`: `scalar_setting!(Duration, "a duration such as 30s", plain)`.
+/// `FromStr` and `Display`, given the name of its kind and what is allowed:
+/// `scalar_setting!(Duration, "duration", "a duration such as 30s")`.
 #[macro_export]
 macro_rules! scalar_setting {
-    ($type:ty, $allowed:expr) => {
+    ($type:ty, $kind:literal, $allowed:expr) => {
         impl $crate::Setting for $type {
             fn decode(node: &$crate::Node, decoder: &mut $crate::Decoder) -> Option<Self> {
                 decoder.parse(node, $allowed)
@@ -280,17 +281,21 @@ macro_rules! scalar_setting {
             }
 
             fn schema() -> $crate::Json {
-                $crate::json!({ "type": ["string", "number"], "description": $allowed })
+                $crate::json!({ "type": ["string", "number"], "title": $kind, "description": $allowed })
             }
         }
     };
 }
 
-scalar_setting!(crate::quantity::Duration, "a duration with its unit, such as 100ms, 30s, 5m, 24h, 7d or 7y");
-scalar_setting!(crate::quantity::Size, "a size, such as 128mb, 1gb or 64MiB; a bare number is bytes");
-scalar_setting!(crate::quantity::Bandwidth, "a data rate, such as 50Kbps, 100Mbps or 10Gbps");
-scalar_setting!(crate::quantity::Cores, "a number of processor cores, such as 4 cores");
-scalar_setting!(crate::quantity::Storage, "an amount of storage, such as 128GB or 128GB SSD");
+scalar_setting!(
+    crate::quantity::Duration,
+    "duration",
+    "a duration with its unit, such as 100ms, 30s, 5m, 24h, 7d or 7y"
+);
+scalar_setting!(crate::quantity::Size, "size", "a size, such as 128mb, 1gb or 64MiB; a bare number is bytes");
+scalar_setting!(crate::quantity::Bandwidth, "bandwidth", "a data rate, such as 50Kbps, 100Mbps or 10Gbps");
+scalar_setting!(crate::quantity::Cores, "cores", "a number of processor cores, such as 4 cores");
+scalar_setting!(crate::quantity::Storage, "storage", "an amount of storage, such as 128GB or 128GB SSD");
 
 impl Setting for bool {
     fn decode(node: &Node, decoder: &mut Decoder) -> Option<Self> {
@@ -391,7 +396,7 @@ impl Setting for PathBuf {
     }
 
     fn schema() -> Json {
-        json!({ "type": "string", "minLength": 1, "description": "a path of the file system" })
+        json!({ "type": "string", "title": "path", "minLength": 1, "description": "a path of the file system" })
     }
 }
 
@@ -413,7 +418,7 @@ impl Setting for SiteId {
     }
 
     fn schema() -> Json {
-        json!({ "type": "string", "pattern": "^[A-Za-z0-9._:-]{1,256}$" })
+        json!({ "type": "string", "title": "id", "pattern": "^[A-Za-z0-9._:-]{1,256}$" })
     }
 }
 

@@ -53,6 +53,32 @@ pub struct Inactive {
     pub why: String,
 }
 
+/// Collects [`Inactive`] keys of a tier.
+#[derive(Debug)]
+pub struct InactiveKeys {
+    root: &'static str,
+    keys: Vec<Inactive>,
+}
+
+impl InactiveKeys {
+    /// No keys yet, of the tier with this root key.
+    pub fn new(root: &'static str) -> Self {
+        Self { root, keys: Vec::new() }
+    }
+
+    /// Notes a key below the root, if it is set.
+    pub fn note(&mut self, set: bool, key: &str, why: &str) {
+        if set {
+            self.keys.push(Inactive { key_path: format!("{}.{key}", self.root), why: why.into() });
+        }
+    }
+
+    /// The keys noted.
+    pub fn into_vec(self) -> Vec<Inactive> {
+        self.keys
+    }
+}
+
 /// One difference between two configurations of a tier.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
@@ -91,6 +117,9 @@ pub trait TierConfig: Setting + Clone {
 
     /// Keys that are set but change nothing yet.
     fn inactive(&self) -> Vec<Inactive>;
+
+    /// What the operator should know before it runs: nothing of it is an error.
+    fn warnings(&self) -> Vec<String>;
 
     /// Reads a file and the environment over it.
     fn load_file(path: &Path, environment: &Environment) -> Result<Loaded<Self>, ConfigErrors> {
@@ -273,4 +302,45 @@ fn compare(path: &str, old: Option<&Node>, new: Option<&Node>, changes: &mut Vec
             }
         }
     }
+}
+
+/// Gives a [`TierConfig`] its methods without the trait in scope.
+#[macro_export]
+macro_rules! tier_config {
+    ($type:ty) => {
+        impl $type {
+            /// Reads a file (YAML or TOML by extension) and the environment over it. Reports everything that is wrong.
+            pub fn load(
+                path: &::std::path::Path,
+                environment: &$crate::Environment,
+            ) -> Result<$crate::Loaded<Self>, $crate::ConfigErrors> {
+                <Self as $crate::TierConfig>::load_file(path, environment)
+            }
+
+            /// The effective configuration as YAML: every key with its value or default. It loads as this configuration.
+            pub fn effective(&self) -> String {
+                $crate::TierConfig::to_yaml(&$crate::TierConfig::resolve(self.clone()))
+            }
+
+            /// The JSON Schema of the document, for editors.
+            pub fn json_schema() -> $crate::Json {
+                <Self as $crate::TierConfig>::document_schema()
+            }
+
+            /// What differs between two configurations, and whether a running process can take it over.
+            pub fn diff(old: &Self, new: &Self) -> Vec<$crate::Change> {
+                <Self as $crate::TierConfig>::changes(old, new)
+            }
+
+            /// Keys that are set, accepted and checked, but change nothing yet.
+            pub fn inactive(&self) -> Vec<$crate::Inactive> {
+                $crate::TierConfig::inactive(self)
+            }
+
+            /// What the operator should know before it runs; nothing of it is an error.
+            pub fn warnings(&self) -> Vec<String> {
+                $crate::TierConfig::warnings(self)
+            }
+        }
+    };
 }

@@ -31,13 +31,13 @@ mod yaml;
 pub use address::{AddressError, DialAddress, HostPort, ListenAddress, check_listener};
 pub use alerts::{Expression, FleetAlert, FleetAlerts, Severity};
 pub use decode::{Check, Decoder, Section, Setting};
-pub use document::{Change, Format, Inactive, Loaded, TierConfig};
+pub use document::{Change, Format, Inactive, InactiveKeys, Loaded, TierConfig};
 pub use environment::Environment;
 pub use error::{ConfigError, ConfigErrors, ERRORS_MAX};
 pub use quantity::{Bandwidth, Cores, Duration, Medium, QuantityError, Size, Storage};
 pub use shared::{
-    Api, Backoff, Durability, LinkKind, Listener, Member, NodeError, StorageEngine, ThisNode, check_addresses,
-    check_members, this_node,
+    Api, Backoff, Durability, GroupKind, LaneShare, Lanes, LinkKind, Listener, Member, NodeError, StorageEngine,
+    ThisNode, check_addresses, check_members, this_node,
 };
 pub use tree::{DEPTH_MAX, Entry, FILE_BYTES_MAX, NODES_MAX, Node, Origin, Scalar, TEXT_BYTES_MAX, Value};
 

@@ -227,24 +227,12 @@ pub fn schema_of_section(doc: &[&str], fields: Vec<SchemaField>) -> Json {
     let mut required = Vec::new();
     for field in fields {
         let mut schema = field.schema;
-        let described = prose(field.doc);
         if let Some(object) = schema.as_object_mut() {
-            if let Some(inner) =
-                object.get("description").and_then(Json::as_str).filter(|_| object.get("properties").is_none())
-            {
-                let both = format!("{described} ({inner})");
-                object.insert("description".into(), both.into());
-            } else {
-                object.insert("description".into(), described.into());
-            }
-            match &field.default {
-                // A section's default is the defaults of its keys.
-                Some(default) if !default.is_null() && !matches!(default.value, Value::Map(_)) => {
-                    object.insert("default".into(), default.to_json());
-                }
-                Some(_) => {}
-                None => required.push(field.key),
-            }
+            object.insert("description".into(), prose(field.doc).into());
+        }
+        match &field.default {
+            Some(default) => set_default(&mut schema, default),
+            None => required.push(field.key),
         }
         properties.insert(field.key.into(), schema);
     }
@@ -255,6 +243,21 @@ pub fn schema_of_section(doc: &[&str], fields: Vec<SchemaField>) -> Json {
         "required": required,
         "additionalProperties": false,
     })
+}
+
+/// A section's default is that of its keys.
+fn set_default(schema: &mut Json, default: &Node) {
+    match &default.value {
+        Value::Map(entries) => {
+            for entry in entries {
+                if let Some(property) = schema["properties"].get_mut(&entry.key) {
+                    set_default(property, &entry.value);
+                }
+            }
+        }
+        _ if default.is_null() => {}
+        _ => schema["default"] = default.to_json(),
+    }
 }
 
 #[doc(hidden)]

@@ -71,24 +71,62 @@ section! {
         /// Longest wait.
         pub max: Duration = Duration::from_secs(60),
         /// Growth from one wait to the next, 1 to 10.
-        pub multiplier: f64 = 2.0,
-        /// Share of a wait that is random, 0 to 1, so that a fleet does not return in step.
-        pub jitter: f64 = 0.2,
+        pub factor: u32 = 2,
+        /// How much a wait varies either way, in percent, so that a fleet does not return in step; 0 to 100.
+        pub jitter_percent: u32 = 10,
+        /// A session that lasted this long makes the next wait the first again.
+        pub stable: Duration = Duration::from_secs(10),
     }
 }
 
 impl Backoff {
     /// Rules between the keys of the section at `key_path`.
     pub fn check(&self, key_path: &str, check: &mut Check<'_>) {
+        let day = Duration::from_secs(86_400);
         check.within(
             &format!("{key_path}.initial"),
             &self.initial,
             Duration::from_millis(1),
             Duration::from_secs(3600),
         );
-        check.within(&format!("{key_path}.max"), &self.max, self.initial, Duration::from_secs(86_400));
-        check.within(&format!("{key_path}.multiplier"), &self.multiplier, 1.0, 10.0);
-        check.within(&format!("{key_path}.jitter"), &self.jitter, 0.0, 1.0);
+        check.within(&format!("{key_path}.max"), &self.max, self.initial, day);
+        check.within(&format!("{key_path}.factor"), &self.factor, 1, 10);
+        check.within(&format!("{key_path}.jitter_percent"), &self.jitter_percent, 0, 100);
+        check.within(&format!("{key_path}.stable"), &self.stable, Duration::default(), day);
+    }
+}
+
+section! {
+    /// How two lanes share a link on which both wait. The critical lane goes first and has no weight.
+    pub struct Lanes {
+        /// The lane of aggregates and ordinary state.
+        pub normal: LaneShare = LaneShare { weight: 4 },
+        /// The lane of raw readings.
+        pub bulk: LaneShare = LaneShare { weight: 1 },
+    }
+}
+
+section! {
+    /// One lane's part.
+    pub struct LaneShare {
+        /// Its share of the bytes relative to the other lane's, 1 to 1000.
+        pub weight: u32 = 1,
+    }
+}
+
+impl Lanes {
+    /// Rules of the section at `key_path`.
+    pub fn check(&self, key_path: &str, check: &mut Check<'_>) {
+        check.within(&format!("{key_path}.normal.weight"), &self.normal.weight, 1, 1_000);
+        check.within(&format!("{key_path}.bulk.weight"), &self.bulk.weight, 1, 1_000);
+    }
+}
+
+choice! {
+    /// How a group agrees.
+    pub enum GroupKind {
+        /// By Raft; a group of one is a group too.
+        Raft = "raft",
     }
 }
 

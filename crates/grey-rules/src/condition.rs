@@ -188,7 +188,7 @@ impl Setting for Condition {
     }
 
     fn schema() -> Json {
-        json!({ "type": "string", "description": "a condition such as temperature > 85°C" })
+        json!({ "type": "string", "title": "condition", "description": "a condition such as temperature > 85°C" })
     }
 }
 

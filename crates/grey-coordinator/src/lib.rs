@@ -1,0 +1,5 @@
+//! A coordinator as a library.
+
+pub mod config;
+
+pub use config::CoordinatorConfig;

@@ -1,0 +1,5 @@
+//! A hub as a library.
+
+pub mod config;
+
+pub use config::HubConfig;

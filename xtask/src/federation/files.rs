@@ -34,7 +34,8 @@ pub(crate) fn edge(site: &SitePlan, hub: &[Member], http: SocketAddr, mqtt: Sock
     parent_hub: hub-demo
   connectivity:
     hub_addresses: [{addresses}]
-    sync_interval: 1s
+    backoff: {{ max: 1s }}
+  heartbeat_interval: 1s
   forward: {forward}
   ingest:
     mqtt:
@@ -57,9 +58,9 @@ pub(crate) fn edge(site: &SitePlan, hub: &[Member], http: SocketAddr, mqtt: Sock
     )
 }
 
-/// The file of one hub node. It names the others' sync addresses as a site
-/// reaches them, so that a redirect to the leader goes over the wire too.
-pub(crate) fn hub(members: &[Member], own: u64, coordinator: SocketAddr) -> String {
+/// The file of one hub node. Members are listed as sites reach them, so that a
+/// redirect to the leader goes over the wire too.
+pub(crate) fn hub(members: &[Member], own: &Member, coordinator: SocketAddr) -> String {
     let mut text = format!(
         r#"hub:
   name: hub-demo
@@ -69,33 +70,34 @@ pub(crate) fn hub(members: &[Member], own: u64, coordinator: SocketAddr) -> Stri
     parent_cloud: cloud-demo
   connectivity:
     coordinator_addresses: ["{coordinator}"]
-    upstream_batch_interval: 1s
+    backoff: {{ max: 1s }}
+  heartbeat_interval: 1s
   site_management:
     heartbeat_interval: 1s
     offline_threshold: 5s
+  sync:
+    listen: "{sync}"
   consensus:
     type: raft
     nodes: {nodes}
     election_timeout: 500ms
     members:
 "#,
+        sync = own.sync,
         nodes = members.len(),
     );
-    for member in members {
-        let sync = if member.id == own { member.sync } else { member.dialled };
-        text.push_str(&member_line(member, sync));
-    }
+    text.extend(members.iter().map(member_line));
     text
 }
 
 /// The coordinator's file.
 pub(crate) fn coordinator(member: &Member) -> String {
-    let mut text = "cloud:\n  name: cloud-demo\n  consensus:\n    members:\n".to_owned();
-    text.push_str(&member_line(member, member.sync));
-    text
+    let sync = member.sync;
+    let head = format!("cloud:\n  name: cloud-demo\n  sync:\n    listen: \"{sync}\"\n  consensus:\n    members:\n");
+    head + &member_line(member)
 }
 
-fn member_line(member: &Member, sync: SocketAddr) -> String {
-    let Member { id, raft, http, .. } = member;
-    format!("      - {{ id: {id}, raft: \"{raft}\", sync: \"{sync}\", http: \"{http}\" }}\n")
+fn member_line(member: &Member) -> String {
+    let Member { id, raft, dialled, http, .. } = member;
+    format!("      - {{ id: {id}, raft: \"{raft}\", sync: \"{dialled}\", http: \"{http}\" }}\n")
 }

@@ -82,7 +82,7 @@ pub(crate) struct Member {
     raft: SocketAddr,
     sync: SocketAddr,
     http: SocketAddr,
-    /// Where others reach `sync`: through a wire.
+    /// Where others reach `sync`: a wire of ours.
     dialled: SocketAddr,
 }
 
@@ -178,7 +178,7 @@ impl Federation {
         let coordinator = node("coordinator", "coordinator".to_owned(), &top, files::coordinator(&top))?;
         let mut hubs = Vec::new();
         for member in &members {
-            let config = files::hub(&members, member.id, top.dialled);
+            let config = files::hub(&members, member, top.dialled);
             hubs.push(node("hub-server", format!("hub-{}", member.id), member, config)?);
         }
         let mut edges = Vec::new();

@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use bytes::Bytes;
-use grey_consensus::{ConsensusError, EntryReader, Group, ProposeError, Restored, Status};
+use grey_consensus::{ConsensusError, EntryReader, Group, ProposeError, Restored, Role as GroupRole, Status, StepError};
 use grey_disk::Disk;
 use grey_ledger::{Applied, Command, Replicated, Role, SiteReport, SnapshotError};
 use grey_model::{Lane, Seq};
@@ -79,15 +79,8 @@ pub struct Round {
     pub restored: bool,
     /// Leadership or membership changed.
     pub role_changed: bool,
-    /// Entries applied.
-    pub applied: u64,
-}
-
-impl Round {
-    /// True when nothing happened: there is nothing more to poll for.
-    pub fn is_idle(&self) -> bool {
-        self.messages.is_empty() && self.outcomes.is_empty() && self.applied == 0 && !self.restored && !self.role_changed
-    }
+    /// There is more to do before waiting.
+    pub more: bool,
 }
 
 /// One member of a replicated tier.
@@ -97,8 +90,14 @@ pub struct ReplicaCore {
     state: SharedState,
     role: Role,
     next_token: u64,
-    /// Our group tokens to the caller's.
+    /// Group tokens of blocks to the caller's.
     proposals: BTreeMap<u64, u64>,
+    /// Everything up to here was applied, the group's own entries included.
+    applied: u64,
+    /// The read that proves that this leader has applied what came before its term.
+    proof: Option<(u64, u64)>,
+    /// The term that this member leads with everything before it applied.
+    leading: Option<u64>,
     /// Acknowledged by the tier above and not yet proposed, by lane.
     acked: [Option<u64>; 3],
     entries_since_checkpoint: u64,
@@ -124,6 +123,9 @@ impl ReplicaCore {
             role,
             next_token: 0,
             proposals: BTreeMap::new(),
+            applied: restored.checkpoint.as_ref().map_or(0, |(index, _)| *index),
+            proof: None,
+            leading: None,
             acked: [None; 3],
             entries_since_checkpoint: 0,
             bytes_since_checkpoint: 0,
@@ -137,7 +139,7 @@ impl ReplicaCore {
     }
 
     /// Takes a message from another member.
-    pub fn step(&mut self, from: u64, message: &[u8]) -> Result<(), ConsensusError> {
+    pub fn step(&mut self, from: u64, message: &[u8]) -> Result<(), StepError> {
         self.group.step(from, message)
     }
 
@@ -177,22 +179,22 @@ impl ReplicaCore {
         }
     }
 
-    /// One round of consensus.
-    pub fn poll(&mut self) -> Result<Round, ReplicaError> {
+    /// One round of consensus. Messages that need not wait for the disk go to
+    /// `send_early` before the disk is waited for.
+    pub fn poll(&mut self, send_early: &mut dyn FnMut(u64, Bytes)) -> Result<Round, ReplicaError> {
         self.propose_forwarded();
-        let output = self.group.poll()?;
-        let mut round = Round { messages: output.messages, role_changed: output.role_changed, ..Round::default() };
+        let output = self.group.poll_with(send_early)?;
+        let mut round = Round {
+            messages: output.messages,
+            role_changed: output.role_changed,
+            more: output.more,
+            ..Round::default()
+        };
         if let Some((_, bytes)) = output.restored {
             let state = Replicated::restore(&bytes)?;
             self.state.change(|held| *held = state);
             round.restored = true;
         }
-        for token in output.dropped {
-            if let Some(token) = self.proposals.remove(&token) {
-                round.outcomes.push((token, Outcome::Dropped));
-            }
-        }
-        round.applied = output.committed.len() as u64;
         for entry in output.committed {
             let applied = self.state.change(|state| state.apply(entry.index, &entry.data));
             self.entries_since_checkpoint += 1;
@@ -212,7 +214,43 @@ impl ReplicaCore {
                 round.outcomes.push((token, outcome));
             }
         }
+        self.applied = self.applied.max(output.applied);
+        for token in &output.dropped {
+            if let Some(token) = self.proposals.remove(token) {
+                round.outcomes.push((token, Outcome::Dropped));
+            }
+        }
+        let reads = output.reads.iter().map(|(token, _)| *token);
+        self.prove_leadership(reads.collect(), &output.dropped);
         Ok(round)
+    }
+
+    /// A new leader answers senders only once it has applied everything that
+    /// was committed before its term, or its coverage would be out of date.
+    fn prove_leadership(&mut self, reads: Vec<u64>, dropped: &[u64]) {
+        let status = self.group.status();
+        if status.role != GroupRole::Leader {
+            (self.proof, self.leading) = (None, None);
+            return;
+        }
+        if self.leading == Some(status.term) {
+            return;
+        }
+        self.leading = None;
+        match self.proof {
+            Some((token, term)) if term == status.term && reads.contains(&token) => self.leading = Some(term),
+            Some((token, term)) if term == status.term && !dropped.contains(&token) => {}
+            _ => {
+                self.next_token += 1;
+                let asked = self.group.read_index(self.next_token).is_ok();
+                self.proof = asked.then_some((self.next_token, status.term));
+            }
+        }
+    }
+
+    /// The term in which this member leads and may answer senders.
+    pub fn leading(&self) -> Option<u64> {
+        self.leading
     }
 
     /// True when the replay that a restart would need has grown long.
@@ -220,19 +258,28 @@ impl ReplicaCore {
         self.entries_since_checkpoint >= CHECKPOINT_ENTRIES || self.bytes_since_checkpoint >= CHECKPOINT_BYTES
     }
 
-    /// Saves the state and lets the log go up to what the state still needs.
+    /// Saves the state and lets the log go up to what the state still needs. A
+    /// full disk is no failure: the older checkpoints are still there.
     pub fn checkpoint(&mut self) -> Result<(), ReplicaError> {
-        let (applied, floor, snapshot) = {
-            let state = self.state.read();
-            (state.applied(), state.floor(), state.snapshot())
-        };
-        if applied > 0 && self.entries_since_checkpoint > 0 {
-            self.group.save_checkpoint(applied, &snapshot)?;
-            self.group.set_floor(floor)?;
+        if self.entries_since_checkpoint > 0 {
+            let (floor, snapshot) = {
+                let state = self.state.read();
+                (state.floor(), state.snapshot())
+            };
+            match self.group.save_checkpoint(self.applied, &snapshot) {
+                Ok(()) => self.group.set_floor(floor),
+                Err(error) if error.is_full() => tracing::error!(%error, "no checkpoint: the disk is full"),
+                Err(error) => return Err(error.into()),
+            }
         }
         self.entries_since_checkpoint = 0;
         self.bytes_since_checkpoint = 0;
         Ok(())
+    }
+
+    /// Everything up to here was applied.
+    pub fn applied(&self) -> u64 {
+        self.applied
     }
 
     /// Hands leadership to the most caught-up member; false when there is none or this is no leader.

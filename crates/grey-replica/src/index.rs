@@ -11,7 +11,7 @@ use std::path::Path;
 use bytes::{BufMut, Bytes};
 use grey_api::{EventPage, EventQuery, Position};
 use grey_codec::{CodecError, decode_payload};
-use grey_consensus::{ConsensusError, EntryReader};
+use grey_consensus::{EntryReader, ReadError};
 use grey_ledger::{Applied, Command, Replicated, Role};
 use grey_model::limits::NAME_BYTES_MAX;
 use grey_model::{BlockHeader, Lane, Reader, Seq, SiteId, WireError, Writer};
@@ -42,7 +42,7 @@ pub enum IndexError {
     Store(#[from] StoreError),
     /// The log failed.
     #[error(transparent)]
-    Log(#[from] ConsensusError),
+    Log(#[from] ReadError),
     /// A block does not decode.
     #[error("block at log index {index} does not decode: {source}")]
     Block {

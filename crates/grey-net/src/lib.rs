@@ -13,6 +13,8 @@ mod listener;
 pub mod peers;
 pub mod uplink_client;
 pub mod uplink_server;
+#[cfg(test)]
+mod uplink_tests;
 mod wire;
 
 pub use listener::{ListenError, listen};

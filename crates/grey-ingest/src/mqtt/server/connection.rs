@@ -47,11 +47,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Drives the connection as far as it goes; ready when it has ended.
     pub(super) fn poll(&mut self, task: &mut Task<'_>) -> Poll<()> {
-        if self.client.poll_registry(task) && !self.carry.is_empty() {
-            self.carry.consume_kept(|bytes| self.client.consume(bytes));
-        }
         let mut reads = 0;
         loop {
+            if self.client.poll_registry(task) && !self.carry.is_empty() {
+                self.carry.consume_kept(|bytes| self.client.consume(bytes));
+            }
             // Whatever keeps the connection from reading has just been polled
             // when the reading is tried, so it will wake the task.
             self.client.poll_blocked(task);

@@ -89,7 +89,8 @@ pub async fn serve(
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             },
-            _ = shutdown.wait_for(|stop| *stop) => break,
+            // The guard that the wait returns must not live on: it is not Send.
+            () = async { drop(shutdown.wait_for(|stop| *stop).await) } => break,
         }
     }
     drop(listener);

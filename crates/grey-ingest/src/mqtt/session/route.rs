@@ -42,6 +42,11 @@ impl RouteCache {
         self.routes.get(topic).ok_or(Fault::TopicName)
     }
 
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.routes.len()
+    }
+
     #[cold]
     fn learn(&mut self, topic: &[u8], map: &TopicMap) -> Result<(), Fault> {
         let name = text(topic)?;

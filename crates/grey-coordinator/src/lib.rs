@@ -1,5 +1,8 @@
-//! A coordinator as a library.
+//! The coordinator as a library: keeps every event of the federation once,
+//! and answers for all of it.
 
 pub mod config;
+mod node;
 
 pub use config::CoordinatorConfig;
+pub use node::{CoordinatorError, start};

@@ -17,6 +17,7 @@
 mod path;
 mod real;
 mod sim;
+mod unsynced;
 
 use std::fmt::Debug;
 use std::io;
@@ -24,6 +25,7 @@ use std::path::{Path, PathBuf};
 
 pub use real::{Lock, RealDisk};
 pub use sim::{Faults, Operations, SimDisk};
+pub use unsynced::UnsyncedDisk;
 
 /// How [`Disk::open`] opens a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

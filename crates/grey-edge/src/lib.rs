@@ -13,7 +13,6 @@ pub mod engine;
 mod http;
 mod node;
 mod time;
-mod unsynced;
 
 pub use config::EdgeConfig;
 pub use node::{EdgeNode, StartError};

@@ -11,7 +11,7 @@ use std::time::Duration;
 use grey_api::metrics::{EdgeMetrics, SiteFigures, SiteLabels, SiteState, UplinkMetrics};
 use grey_api::{Metrics, Readiness};
 use grey_config::Durability;
-use grey_disk::{Disk, Lock, RealDisk};
+use grey_disk::{Disk, Lock, RealDisk, UnsyncedDisk};
 use grey_ingest::mqtt::ServerConfig as MqttConfig;
 use grey_ingest::topic::{TopicMap, TopicMapError};
 use grey_ingest::{Batch, Broker, BrokerConfig, IngestCounters, Op, Refusal};
@@ -33,7 +33,7 @@ use crate::core::{CoreConfig, CoreError};
 use crate::engine::{Engine, EngineEvents, EngineHandle};
 use crate::http::{Site, api, link_state};
 use crate::time::unix_ms;
-use crate::unsynced::UnsyncedDisk;
+
 
 /// How often figures for metrics are taken.
 const FIGURES_INTERVAL: Duration = Duration::from_secs(1);

@@ -1,5 +1,8 @@
-//! A hub as a library.
+//! A regional hub as a library: takes what its sites send, makes it durable on
+//! a quorum, and hands it to the coordinator.
 
 pub mod config;
+mod node;
 
 pub use config::HubConfig;
+pub use node::{HubError, start};

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use grey_api::Readiness;
 use grey_consensus::{Condition, Role as GroupRole};
-use grey_disk::{Disk, Lock, RealDisk};
+use grey_disk::{Disk, Lock, RealDisk, UnsyncedDisk};
 use grey_ledger::Role;
 use grey_model::limits::BLOCK_BYTES_MAX;
 use grey_model::{BlockHeader, Lane, SiteId, StreamKey};
@@ -89,6 +89,8 @@ pub struct ReplicaConfig {
     pub sites_interval: Duration,
     /// The engine of the block index.
     pub store: StoreOptions,
+    /// False acknowledges before the disk is synced: a power cut may lose acknowledged events.
+    pub synced: bool,
     /// Serve the dashboard at `/`.
     pub dashboard: bool,
 }
@@ -162,7 +164,7 @@ impl ReplicaNode {
         std::fs::create_dir_all(data_dir).map_err(no_dir)?;
         let real = RealDisk::new(data_dir);
         let lock = real.lock().map_err(no_dir)?;
-        let disk: Arc<dyn Disk> = Arc::new(real);
+        let disk: Arc<dyn Disk> = if config.synced { Arc::new(real) } else { Arc::new(UnsyncedDisk::new(real)) };
         let mut notes = Vec::new();
         let (core, consensus) = open_core(&config, disk, data_dir, &mut notes)?;
         let index = open_index(data_dir, &config.store, &mut notes)?;

@@ -1,17 +1,18 @@
-//! A disk whose syncs do nothing: `durability: unsafe_no_fsync`.
+//! A disk whose syncs do nothing, for the setting `durability: unsafe_no_fsync`.
 
 use std::io;
 use std::path::Path;
 
-use grey_disk::{Disk, Entry, File, OpenMode, RealDisk};
+use crate::{Disk, Entry, File, OpenMode, RealDisk};
 
 /// Hands data to the operating system and calls that enough. A power cut
 /// loses acknowledged events; a killed process does not.
 #[derive(Debug)]
-pub(crate) struct UnsyncedDisk(RealDisk);
+pub struct UnsyncedDisk(RealDisk);
 
 impl UnsyncedDisk {
-    pub(crate) fn new(disk: RealDisk) -> Self {
+    /// A disk over the real one.
+    pub fn new(disk: RealDisk) -> Self {
         Self(disk)
     }
 }

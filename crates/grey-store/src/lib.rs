@@ -25,6 +25,7 @@
 //! ```
 
 mod batch;
+mod disk_backend;
 mod error;
 mod guard;
 mod redb_engine;
@@ -36,6 +37,8 @@ use std::fmt::Debug;
 use std::fs;
 use std::ops::Bound;
 use std::path::Path;
+
+use grey_disk::Disk;
 
 pub use batch::{BATCH_BYTES_MAX, Batch, KEY_BYTES_MAX, TABLE_NAME_BYTES_MAX, Table, VALUE_BYTES_MAX};
 pub use error::StoreError;
@@ -167,6 +170,19 @@ pub fn open(dir: &Path, options: &StoreOptions) -> Result<Box<dyn Store>, StoreE
         Engine::Sled => Ok(Box::new(sled_engine::SledStore::open(&dir.join(SLED_DIR_NAME), options)?)),
         #[cfg(not(feature = "sled"))]
         Engine::Sled => Err(StoreError::NotBuilt { engine: Engine::Sled.as_str() }),
+    }
+}
+
+/// Opens the store of a directory of `disk`, for instance of a simulated one.
+/// Only redb can; it takes no lock there, since a disk has one owner.
+///
+/// # Errors
+///
+/// As for [`open`], and [`StoreError::NotBuilt`] for another engine.
+pub fn open_on_disk(disk: &dyn Disk, dir: &Path, options: &StoreOptions) -> Result<Box<dyn Store>, StoreError> {
+    match options.engine {
+        Engine::Redb => Ok(Box::new(redb_engine::RedbStore::open_on_disk(disk, dir, options)?)),
+        engine => Err(StoreError::NotBuilt { engine: engine.as_str() }),
     }
 }
 

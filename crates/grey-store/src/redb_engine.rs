@@ -2,14 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 use std::sync::{PoisonError, RwLock};
 
+use grey_disk::{Disk, OpenMode};
+
 use redb::{
-    CommitError, CompactionError, Database, DatabaseError, ReadableDatabase, StorageError, TableDefinition, TableError,
+    Builder, CommitError, CompactionError, Database, DatabaseError, ReadableDatabase, StorageError, TableDefinition,
+    TableError,
 };
 
 use crate::batch::{Change, Table, as_bound, check_key};
+use crate::disk_backend::DiskBackend;
 use crate::error::StoreError;
 use crate::guard::{Guard, contain};
 use crate::seal::{seal, unseal};
@@ -19,6 +24,9 @@ use crate::{Batch, Durability, KeyRange, Row, Store, StoreOptions, is_inverted};
 pub(crate) const FILE_NAME: &str = "state.redb";
 /// A database whose creation was cut short; never holds anything.
 const NEW_FILE_NAME: &str = "state.redb.new";
+
+/// The engine's page: its default on every platform we run on.
+const PAGE_BYTES: u64 = 4_096;
 
 /// Tables on a `redb` file.
 #[derive(Debug)]
@@ -33,25 +41,55 @@ fn definition(table: Table) -> TableDefinition<'static, &'static [u8], &'static 
 }
 
 impl RedbStore {
+    /// Opens the store of a directory of the real file system, locked against other processes.
     pub(crate) fn open(dir: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
         let path = dir.join(FILE_NAME);
         if !path.exists() {
-            create(dir, &path)?;
+            create(dir, &path).map_err(|error| StoreError::io(&path, error))?;
         }
+        Self::start(&path, options, |builder| builder.open(&path))
+    }
+
+    /// Opens the store of a directory of `disk`.
+    pub(crate) fn open_on_disk(disk: &dyn Disk, dir: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
+        let path = dir.join(FILE_NAME);
+        let io = |error| StoreError::io(&path, error);
+        if !disk.exists(&path).map_err(io)? {
+            create_on_disk(disk, dir, &path).map_err(io)?;
+        }
+        let file = disk.open(&path, OpenMode::ReadWrite).map_err(io)?;
+        let len = file.len().map_err(io)?;
+        if len == 0 {
+            // The engine would begin anew here.
+            return Err(StoreError::damaged(&path, "it is empty"));
+        }
+        if len % PAGE_BYTES != 0 {
+            // A disk promises nothing about a length that was growing when power went: the engine
+            // wants whole pages, and the part of one was never synced.
+            file.set_len(len - len % PAGE_BYTES).map_err(io)?;
+        }
+        Self::start(&path, options, |builder| builder.create_with_backend(DiskBackend(file)))
+    }
+
+    fn start(
+        path: &Path,
+        options: &StoreOptions,
+        open: impl FnOnce(&Builder) -> Result<Database, DatabaseError>,
+    ) -> Result<Self, StoreError> {
         let mut builder = Database::builder();
         builder.set_cache_size(usize::try_from(options.cache_bytes).unwrap_or(usize::MAX));
-        let database = contain(&path, || {
-            let mut database = builder.open(&path).map_err(|error| open_error(&path, error))?;
+        let database = contain(path, || {
+            let mut database = open(&builder).map_err(|error| open_error(path, error))?;
             if options.check_on_open {
                 match database.check_integrity() {
                     Ok(true) => {}
-                    Ok(false) => return Err(StoreError::damaged(&path, "its checksums do not match")),
-                    Err(error) => return Err(open_error(&path, error)),
+                    Ok(false) => return Err(StoreError::damaged(path, "its checksums do not match")),
+                    Err(error) => return Err(open_error(path, error)),
                 }
             }
             Ok(database)
         })?;
-        Ok(Self { database: RwLock::new(database), guard: Guard::new(&path) })
+        Ok(Self { database: RwLock::new(database), guard: Guard::new(path) })
     }
 
     fn storage_error(&self, error: StorageError) -> StoreError {
@@ -174,15 +212,39 @@ impl Store for RedbStore {
 
 /// Makes an empty database under its final name in one step, so that a file
 /// of that name that is no database is damage and never a beginning.
-fn create(dir: &Path, path: &Path) -> Result<(), StoreError> {
-    let new: PathBuf = dir.join(NEW_FILE_NAME);
-    match fs::remove_file(&new) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(StoreError::io(&new, error)),
-        _ => {}
+fn create(dir: &Path, path: &Path) -> io::Result<()> {
+    let new = dir.join(NEW_FILE_NAME);
+    unless_missing(fs::remove_file(&new))?;
+    drop(Database::builder().set_cache_size(0).create(&new).map_err(creation_error)?);
+    File::open(&new)?.sync_all()?;
+    fs::rename(&new, path)?;
+    File::open(dir)?.sync_all()
+}
+
+/// As [`create`], on a disk.
+fn create_on_disk(disk: &dyn Disk, dir: &Path, path: &Path) -> io::Result<()> {
+    disk.create_dir_all(dir)?;
+    let new = dir.join(NEW_FILE_NAME);
+    unless_missing(disk.remove_file(&new))?;
+    let file = disk.open(&new, OpenMode::CreateNew)?;
+    drop(Database::builder().set_cache_size(0).create_with_backend(DiskBackend(file)).map_err(creation_error)?);
+    disk.open(&new, OpenMode::ReadWrite)?.sync()?;
+    disk.rename(&new, path)?;
+    disk.sync_dir(dir)
+}
+
+fn unless_missing(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
     }
-    drop(Database::builder().set_cache_size(0).create(&new).map_err(|error| open_error(&new, error))?);
-    fs::rename(&new, path).map_err(|error| StoreError::io(path, error))?;
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(|error| StoreError::io(dir, error))
+}
+
+fn creation_error(error: DatabaseError) -> io::Error {
+    match error {
+        DatabaseError::Storage(StorageError::Io(error)) => error,
+        other => io::Error::other(other),
+    }
 }
 
 fn begin_error(error: redb::TransactionError) -> StorageError {
@@ -201,7 +263,7 @@ fn open_error(path: &Path, error: DatabaseError) -> StoreError {
 }
 
 fn storage_error(path: &Path, error: StorageError) -> StoreError {
-    use std::io::ErrorKind::{InvalidData, UnexpectedEof};
+    use io::ErrorKind::{InvalidData, UnexpectedEof};
     match error {
         StorageError::Io(error) if matches!(error.kind(), InvalidData | UnexpectedEof) => {
             StoreError::damaged(path, error)

@@ -4,6 +4,21 @@
 //! Pure state machines: time comes in as monotonic milliseconds, randomness as
 //! a seed, and what changed goes out as a value. Sockets, clocks and the
 //! uplink protocol live above.
+//!
+//! ```
+//! use grey_link::{Backoff, BackoffConfig, Health, Link, LinkConfig, LinkState};
+//!
+//! let mut link = Link::new(LinkConfig::default(), 0);
+//! let mut backoff = Backoff::new(BackoffConfig::default(), 42);
+//! link.on_connected(5, Health::default());
+//! assert_eq!(link.state(), LinkState::Online);
+//!
+//! // The session breaks after a minute: the first wait is about 100 ms again.
+//! backoff.on_session_end(60_000);
+//! let change = link.on_failure(60_005).expect("one failure degrades the link");
+//! assert_eq!(change.to, LinkState::Degraded);
+//! assert!((90..=110).contains(&backoff.next_delay_ms()));
+//! ```
 
 mod backoff;
 mod link;

@@ -174,7 +174,7 @@ impl<O: Outbox + Send> Task<O> {
                     debug!(%address, attempt, "dialling");
                     self.connection = Connection::Dialing(Box::pin(async move {
                         let stream = TcpStream::connect(address).await?;
-                        tune(&stream)?;
+                        tune(&stream);
                         Ok(stream)
                     }));
                 }

@@ -253,9 +253,7 @@ impl Session {
         mut leadership: watch::Receiver<Leadership>,
         mut shutdown: watch::Receiver<bool>,
     ) {
-        if let Err(error) = tune(&stream) {
-            debug!(%error, address = %self.peer.address, "cannot set up the connection");
-        }
+        tune(&stream);
         let (fates_in, mut fates) = mpsc::unbounded_channel();
         let mut wire = Wire::new(stream, FrameDecoder::for_receiver());
         let broken = loop {

@@ -9,6 +9,7 @@ use grey_sync::{Frame, FrameDecoder};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tracing::debug;
 
 /// Bytes waiting to be written beyond which nothing is added: one system call's worth.
 const OUT_BYTES_MAX: usize = 256 * 1024;
@@ -31,17 +32,23 @@ const LINGER_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// How long writing the last frames and waiting for the peer to close may take.
 const LINGER_MAX: Duration = Duration::from_secs(3);
 
-/// Settings that every connection of this crate gets.
-pub(crate) fn tune(stream: &TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
+/// Settings that every connection of this crate gets. A kernel that lacks one
+/// still gives a working connection: the protocols have their own timeouts.
+pub(crate) fn tune(stream: &TcpStream) {
     let socket = SockRef::from(stream);
-    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 3))?;
+    let note = |what: &str, result: io::Result<()>| {
+        if let Err(error) = result {
+            debug!(what, %error, "the system refuses a socket option");
+        }
+    };
+    note("nodelay", stream.set_nodelay(true));
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 3);
+    note("keepalive", socket.set_tcp_keepalive(&keepalive));
     #[cfg(target_os = "linux")]
     {
-        socket.set_tcp_user_timeout(Some(UNCONFIRMED_MAX))?;
-        socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
+        note("user timeout", socket.set_tcp_user_timeout(Some(UNCONFIRMED_MAX)));
+        note("unsent low-water mark", socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX));
     }
-    Ok(())
 }
 
 /// A connection with its buffers.

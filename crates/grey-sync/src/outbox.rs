@@ -22,6 +22,11 @@ pub struct OwnStreams {
 /// The source of a [`Sender`](crate::Sender): blocks that wait to go up, in
 /// three lanes. Each has a position in its lane; positions only increase and
 /// may have holes. A block stays readable until it was acknowledged.
+///
+/// A block that [`Outbox::next`] gave out may arrive at any time from then on.
+/// An owner that must drop data on overflow drops blocks that were not given
+/// out since the last acknowledgement, lest one be booked as dropped and
+/// arrive after all.
 pub trait Outbox {
     /// The first block of the lane at or after a position, with its position.
     /// `None` means that there is none yet: the sender asks again after

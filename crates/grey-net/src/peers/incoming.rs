@@ -107,7 +107,7 @@ impl Incoming {
     }
 
     async fn greet(&self, stream: &mut TcpStream) -> Result<u64, ReadError> {
-        tune(stream)?;
+        tune(stream);
         let mut bytes = vec![0; HELLO_FIXED_BYTES];
         stream.read_exact(&mut bytes).await?;
         let rest = PeerHello::rest_len(&bytes)?;
@@ -138,6 +138,10 @@ impl Incoming {
         let mut buffer = BytesMut::new();
         loop {
             match self.next_message(&mut buffer) {
+                // The membership may have changed since the handshake.
+                Ok(Some(_)) if !self.shared.is_member(from) => {
+                    return ReadError::Refused { from, verdict: Verdict::NotMember };
+                }
                 Ok(Some(message)) => {
                     self.shared.count(&self.shared.stats.messages_in_total, 1);
                     if self.inbound.send((from, message)).await.is_err() {

@@ -271,14 +271,20 @@ async fn blocks_arrive_once_through_redirects_and_a_change_of_leader() {
         *group.leader.lock().unwrap() = Some(new);
         servers[new].leadership.send_replace(Leadership::Leading);
         let leader = group.leader_address();
-        servers[old].leadership.send_replace(Leadership::Following { leader });
+        servers[old].leadership.send_replace(Leadership::Following { leader: leader.clone() });
         client.drain().await;
+        let is_there = client.status.wait_for(|status| {
+            let session = status.as_ref().and_then(|status| status.uplink.session.as_ref());
+            session.is_some_and(|session| Some(&session.address) == leader.as_ref())
+        });
+        tokio::time::timeout(PATIENCE, is_there).await.unwrap().unwrap();
     }
     let total: u64 = client.shelf.ends().iter().map(|end| end * 10).sum();
     assert_eq!(group.fresh.load(Ordering::Relaxed), total);
     let state = client.status.borrow_and_update().clone().unwrap();
     assert_eq!(state.uplink.state, LinkState::Online);
-    assert!(state.uplink.stats.redirects >= 6 && state.uplink.stats.sessions >= 7);
+    let stats = state.uplink.stats;
+    assert!(stats.redirects >= 6 && stats.sessions >= 7, "{stats:?}");
     assert!(group.heartbeats.load(Ordering::Relaxed) >= 1);
     client.stop().await;
     until("the goodbye", || group.goodbyes.lock().unwrap().iter().any(|g| g.contains("shutting down"))).await;

@@ -95,7 +95,20 @@ fn end_line(out: &mut String) {
 }
 
 fn push_scalar(out: &mut String, scalar: &Scalar) {
-    if scalar.quoted { push_text(out, &scalar.text) } else { out.push_str(&scalar.text) }
+    if !scalar.quoted && (scalar.text.is_empty() || scalar.text == "~" || is_plain(&scalar.text)) {
+        out.push_str(&scalar.text);
+    } else {
+        push_text(out, &scalar.text);
+    }
+}
+
+/// True where no character could be taken for YAML's own, in any place: numbers, quantities, addresses, names.
+fn is_plain(text: &str) -> bool {
+    let unsigned = text.strip_prefix(['-', '+', '.']).unwrap_or(text);
+    unsigned.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, ' ' | '.' | '_' | '-' | '+' | '/' | ':' | '%'))
+        && !text.contains(": ")
+        && !text.ends_with([':', ' '])
 }
 
 /// Text, in quotes unless every reader of YAML takes it for this text without.
@@ -179,6 +192,23 @@ mod tests {
             let yaml = tree.to_yaml();
             let back = crate::yaml::parse(&yaml).unwrap().unwrap_or_else(Node::null);
             prop_assert!(same(&bare(&back), &tree), "{}\n{:?}", yaml, back);
+        }
+    }
+
+    #[test]
+    fn only_harmless_text_stands_without_quotes() {
+        for (text, printed) in [
+            ("30s", "30s\n"),
+            ("-1.5", "-1.5\n"),
+            ("128GB SSD", "128GB SSD\n"),
+            ("127.0.0.1:7080", "127.0.0.1:7080\n"),
+            ("[::1]:0", "\"[::1]:0\"\n"),
+            ("|x", "\"|x\"\n"),
+            ("a: b", "\"a: b\"\n"),
+            ("- a", "\"- a\"\n"),
+            ("a\nb", "\"a\\nb\"\n"),
+        ] {
+            assert_eq!(Node::plain(text).to_yaml(), printed);
         }
     }
 

@@ -1,14 +1,6 @@
 //! An engine's state as bytes: equal states give equal bytes, and an engine
 //! restored from them behaves as the one that wrote them.
-//!
-//! Layout: version byte; digest of the rules, 8 bytes little-endian; time as
-//! signed variable-length number; six counters; the number of series; per
-//! series, least recently used first: device, stream, per threshold that
-//! watches it a byte 0 or 1 and for 1 the start as signed variable-length
-//! number and the value, per aggregate its window (count, for a count over 0
-//! seven doubles and the unit); then per aggregate how many series have it
-//! open, and their positions in the list above, in the order of their first
-//! reading.
+//! `docs/design/rules-state.md` spells the format out.
 
 use std::sync::Arc;
 

@@ -347,6 +347,26 @@ fn state_of_other_rules_or_builds_is_refused() {
     assert_eq!(Engine::restore(set(DOCUMENT, Forward::Aggregates), &bytes).unwrap_err(), RuleError::Version(9, 1));
 }
 
+#[test]
+fn state_of_version_1_stays_readable() {
+    let source = b"rules:\n  - {type: threshold, condition: t > 5}\n  - {type: aggregate, interval: 1s, fields: [avg, stddev]}\n";
+    let rules = Arc::new(RuleSet::from_source(source).unwrap());
+    let mut engine = Engine::new(Arc::clone(&rules));
+    let mut reading = Event::reading("b", "t", 6.0, 0);
+    reading.unit = Some("V".into());
+    engine.process(&reading, at(1_500), &mut Derived::default());
+    feed(&mut engine, &[("a", "u", 2.0, 1_600)]);
+    let golden = include_bytes!("../tests/golden/state-v1.bin");
+    assert_eq!(engine.snapshot(), golden);
+    let mut restored = Engine::restore(rules, golden).unwrap();
+    assert_eq!(restored.open_alerts(), engine.open_alerts());
+    let mut derived = Derived::default();
+    restored.advance(at(2_000), &mut derived);
+    let shown: Vec<_> =
+        derived.events.iter().map(|(_, e)| (e.device.to_string(), e.unit.is_some(), fields(e)["avg"])).collect();
+    assert_eq!(shown, [("b".to_owned(), true, 6.0), ("a".to_owned(), false, 2.0)]);
+}
+
 const EVERYTHING: &str = "
 - {type: threshold, condition: s0 > 5}
 - {type: threshold, condition: s0 <= 2, action: flag_and_upload}

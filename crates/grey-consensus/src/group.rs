@@ -597,8 +597,7 @@ impl Group {
     /// Appends entries to the leader's log and sends as much as the followers' windows take.
     fn append(&mut self, entries: Vec<Entry>) -> bool {
         let Some(raw) = &mut self.raw else { return false };
-        let mut message =
-            Message { msg_type: MessageType::MsgPropose, from: self.config.id, ..Message::default() };
+        let mut message = Message { msg_type: MessageType::MsgPropose, from: self.config.id, ..Message::default() };
         message.set_entries(entries.into());
         if raw.step(message).is_err() {
             return false;

@@ -41,6 +41,8 @@ pub(crate) fn judge(raft: &Raft<Store>, message: &Message, may_vote: bool) -> Re
             Ok(Verdict::Step)
         }
         MessageType::MsgHeartbeatResponse => Ok(Verdict::Step),
+        // Raft cannot refuse a vote in term 0, where it never has a reason to.
+        MessageType::MsgRequestPreVote if raft.term == 0 && last > 0 => Ok(Verdict::Ignore),
         MessageType::MsgRequestVote | MessageType::MsgRequestPreVote | MessageType::MsgTimeoutNow => {
             Ok(if may_vote { Verdict::Step } else { Verdict::Ignore })
         }

@@ -266,7 +266,9 @@ impl Files<'_> {
     /// Moves everything that a member keeps into the next free `quarantine-N`, the
     /// `member` file last, so that a crash on the way is seen as the loss that it is.
     pub(crate) fn quarantine(&self) -> Result<Option<PathBuf>, ConsensusError> {
-        if !self.has_past()? && !self.disk.exists(&self.path(MEMBER_FILE)).map_err(ConsensusError::io("look for", self.dir))? {
+        if !self.has_past()?
+            && !self.disk.exists(&self.path(MEMBER_FILE)).map_err(ConsensusError::io("look for", self.dir))?
+        {
             return Ok(None);
         }
         let mut number = 0_u32;

@@ -167,12 +167,7 @@ fn begin_life(files: &Files<'_>, config: &Config, random: &mut Random) -> Result
 }
 
 /// Puts away what cannot be trusted and begins a new life that remembers nothing but that.
-fn start_over(
-    files: &Files<'_>,
-    config: &Config,
-    random: &mut Random,
-    reason: &str,
-) -> Result<Opened, ConsensusError> {
+fn start_over(files: &Files<'_>, config: &Config, random: &mut Random, reason: &str) -> Result<Opened, ConsensusError> {
     let reason = reason.to_owned();
     if config.members.len() == 1 {
         return Err(ConsensusError::OnlyCopyDamaged { path: files.dir.to_owned(), reason });
@@ -203,14 +198,7 @@ pub(crate) fn begin(
     Ok(new_store(disk, dir, config, log, checkpoints, hard))
 }
 
-fn new_store(
-    disk: &Arc<dyn Disk>,
-    dir: &Path,
-    config: &Config,
-    log: Log,
-    checkpoints: Kept,
-    hard: HardState,
-) -> Store {
+fn new_store(disk: &Arc<dyn Disk>, dir: &Path, config: &Config, log: Log, checkpoints: Kept, hard: HardState) -> Store {
     Store {
         disk: Arc::clone(disk),
         dir: dir.to_owned(),
@@ -282,7 +270,9 @@ fn choose_checkpoint(store: &mut Store, is_lone: bool) -> Result<Option<Checkpoi
                 }
                 _ => return damaged("no checkpoint can be read"),
             },
-            None => return damaged(format!("checkpoint {}, which the log starts after, cannot be read", store.hard.base)),
+            None => {
+                return damaged(format!("checkpoint {}, which the log starts after, cannot be read", store.hard.base));
+            }
         }
     }
     if store.log.first_index() > store.first() {

@@ -1,25 +1,37 @@
 //! Reading committed entries from other threads: the log is the store.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use grey_log::{LogError, LogReader};
 
 use crate::ReadError;
 use crate::entry::{self, Purpose};
+use crate::store::Failure;
 
 /// What the group and its readers share.
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
-    log: RwLock<Option<LogReader>>,
+    log: OnceLock<LogReader>,
     /// Everything up to here is committed and was given out by `poll`.
     applied: AtomicU64,
+    /// The first damage that a reader came upon: the group must hear of it.
+    damage: Mutex<Option<String>>,
 }
 
 impl Shared {
     pub(crate) fn set_log(&self, reader: LogReader) {
-        *self.log.write().unwrap_or_else(PoisonError::into_inner) = Some(reader);
+        // A group begins to take part once; a checkpoint that is installed empties the same log.
+        let _ = self.log.set(reader);
+    }
+
+    pub(crate) fn take_damage(&self) -> Option<String> {
+        self.damage.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn note_damage(&self, reason: String) {
+        self.damage.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
     }
 
     pub(crate) fn set_applied(&self, index: u64) {
@@ -27,10 +39,23 @@ impl Shared {
     }
 }
 
-/// Reads committed entries' data. Clones are cheap and may move to other threads.
-#[derive(Debug, Clone)]
+/// Reads committed entries' data. Clones are cheap and may move to other threads; each
+/// reads ahead for itself when it scans from front to back.
+///
+/// Damage that a reader comes upon also reaches the group: in a group of several the next
+/// [`crate::Group::poll`] ends with [`crate::ConsensusError::Damaged`], and the next open
+/// rejoins and gets the entries back from the peers.
+#[derive(Debug)]
 pub struct EntryReader {
     shared: Arc<Shared>,
+    /// This reader's own, for its read-ahead.
+    log: OnceLock<LogReader>,
+}
+
+impl Clone for EntryReader {
+    fn clone(&self) -> Self {
+        Self::new(Arc::clone(&self.shared))
+    }
 }
 
 /// A stretch of the log.
@@ -44,11 +69,12 @@ pub struct Entries {
 
 impl EntryReader {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
+        Self { shared, log: OnceLock::new() }
     }
 
-    fn log(&self) -> Option<LogReader> {
-        self.shared.log.read().unwrap_or_else(PoisonError::into_inner).clone()
+    fn log(&self) -> Option<&LogReader> {
+        let shared = self.shared.log.get()?;
+        Some(self.log.get_or_init(|| shared.clone()))
     }
 
     /// The first index that can be read. May be below the floor.
@@ -87,13 +113,21 @@ impl EntryReader {
         }
         let records = log.scan(from, bytes_max).map_err(|source| match source {
             LogError::Trimmed { index, first } => ReadError::Trimmed { index, first },
-            source => ReadError::Log { index: from, source },
+            source => {
+                if let Failure::Damage(reason) = Failure::of(&source) {
+                    self.shared.note_damage(reason);
+                }
+                ReadError::Log { index: from, source }
+            }
         })?;
         for (index, record) in records {
             if index >= end {
                 break;
             }
-            let entry = entry::decode(index, &record).map_err(|source| ReadError::Malformed { index, source })?;
+            let entry = entry::decode(index, &record).map_err(|source| {
+                self.shared.note_damage(format!("entry {index} does not decode"));
+                ReadError::Malformed { index, source }
+            })?;
             if let Ok(Purpose::Proposal(_)) = Purpose::of(&entry) {
                 found.entries.push((index, entry.data));
             }

@@ -7,7 +7,7 @@ use raft::{Ready, SnapshotStatus};
 use crate::entry::Purpose;
 use crate::group::{APPEND_BYTES_MAX, Committed, Group, Output};
 use crate::memory::Memory;
-use crate::store::Failure;
+use crate::store::{Failure, Store};
 use crate::transfer::Outgoing;
 use crate::wire::{self, Body};
 use crate::{ConsensusError, checkpoint};
@@ -86,13 +86,15 @@ impl Group {
     /// Damage that was met on the way ends it here, before anything is made of it.
     fn check_memory(&mut self) -> Result<(), ConsensusError> {
         let failure = self.raw.as_ref().and_then(|raw| raw.store().failure.borrow_mut().take());
-        let reason = match (failure, self.lost.take()) {
+        let is_lone = self.config.members.len() == 1;
+        let read = self.shared.take_damage().filter(|_| !is_lone);
+        let reason = match (failure, self.lost.take().or(read)) {
             (Some(Failure::Disk(reason)), _) => return Err(ConsensusError::Stopped { reason }),
             (Some(Failure::Damage(reason)), _) | (None, Some(reason)) => reason,
             (None, None) => return Ok(()),
         };
         // A lone member has nobody to rejoin; the next open looks at the damage itself.
-        if self.config.members.len() > 1 {
+        if !is_lone {
             self.remember(Memory::Damaged { reason: reason.clone() }, Vec::new())?;
         }
         Err(ConsensusError::Damaged { path: self.dir.clone(), reason })
@@ -148,15 +150,13 @@ impl Group {
     /// Term and vote first, then the checkpoint, then the entries. May be repeated.
     fn persist(&mut self, ready: &Ready, output: &mut Output) -> Result<(), ConsensusError> {
         let Some(raw) = &mut self.raw else { return Ok(()) };
-        #[cfg(test)]
-        let skips_vote = self.flaws.forgets_votes;
-        #[cfg(not(test))]
-        let skips_vote = false;
         let store = raw.mut_store();
-        if let Some(hard) = ready.hs()
-            && !skips_vote
-        {
-            store.persist_vote(hard.term, hard.vote)?;
+        if let Some(hard) = ready.hs() {
+            #[cfg(test)]
+            let vote = if self.flaws.forgets_votes { 0 } else { hard.vote };
+            #[cfg(not(test))]
+            let vote = hard.vote;
+            store.persist_vote(hard.term, vote)?;
         }
         let snapshot = ready.snapshot();
         if !snapshot.is_empty() {
@@ -201,9 +201,7 @@ impl Group {
     /// in a term that no forgotten promise reaches.
     fn apply_readmission(&mut self, member: u64, life: u64, term: u64) -> Result<(), ConsensusError> {
         match self.member.memory {
-            Memory::Joining { barrier }
-                if (member, life) == (self.config.id, self.member.life) && term >= barrier =>
-            {
+            Memory::Joining { barrier } if (member, life) == (self.config.id, self.member.life) && term >= barrier => {
                 self.remember(Memory::Full, Vec::new())
             }
             _ => Ok(()),
@@ -247,6 +245,10 @@ impl Group {
                     self.senders.start(to, checkpoint);
                 }
                 MessageType::MsgAppend => {
+                    if !self.raw.as_ref().is_some_and(|raw| straighten(&raw.raft, &mut message)) {
+                        self.unreachable.insert(to);
+                        continue;
+                    }
                     for part in wire::split_append(message, APPEND_BYTES_MAX) {
                         self.send(to, &Body::Raft(part));
                     }
@@ -255,6 +257,20 @@ impl Group {
             }
         }
     }
+}
+
+/// Makes an append's entries follow its index. raft 0.7 with `batch_append` adds entries
+/// to an empty append that waits to be sent without looking at where that one ends; the
+/// receiver would count them at the wrong indexes. Entry and term are taken from the log,
+/// so the result is what Raft meant to send. False when the log does not reach back so far.
+fn straighten(raft: &raft::Raft<Store>, message: &mut Message) -> bool {
+    let Some(first) = message.entries.first().map(|entry| entry.index) else { return true };
+    if first == message.index + 1 {
+        return true;
+    }
+    message.index = first - 1;
+    message.log_term = raft.raft_log.term(first - 1).unwrap_or(0);
+    message.index == 0 || message.log_term > 0
 }
 
 /// An error with its causes in one line.

@@ -161,7 +161,10 @@ mod tests {
     fn every_token_ends_once_and_bytes_come_back() {
         let mut requests = Requests::new(10);
         requests.propose(100, Bytes::from_static(b"123456")).expect("fits");
-        assert!(matches!(requests.propose(101, Bytes::from_static(b"12345")), Err(ProposeError::Busy { bytes: 6, .. })));
+        assert!(matches!(
+            requests.propose(101, Bytes::from_static(b"12345")),
+            Err(ProposeError::Busy { bytes: 6, .. })
+        ));
         requests.propose(102, Bytes::from_static(b"1")).expect("fits");
         requests.read(103).expect("room");
         let numbers: Vec<u64> = requests.take_queue().iter().map(|(number, _)| *number).collect();

@@ -188,12 +188,11 @@ mod tests {
         let len = 10 * CHUNK_BYTES_MAX + 17;
         let (mut senders, mut receiver) = (Senders::default(), Receiver::default());
         senders.start(2, outgoing(len));
-        let mut count = 0;
+        let mut random = crate::random::Random::new(3);
         for _ in 0..200 {
             for (to, chunk) in senders.poll() {
                 assert_eq!(to, 2);
-                count += 1;
-                if count % 3 == 0 {
+                if random.below(3) == 0 {
                     continue;
                 }
                 let (ack, received) = receiver.take(1, &chunk);

@@ -116,7 +116,8 @@ const TYPES: [(u8, MessageType); 9] = [
     (18, MessageType::MsgRequestPreVoteResponse),
 ];
 
-/// Encodes a message; `None` for a Raft message of a type that does not travel.
+/// Encodes a message; `None` for a Raft message of a type that does not travel, or with
+/// entries that do not follow its index.
 pub(crate) fn encode(address: Address, body: &Body) -> Option<Bytes> {
     let mut out = Vec::with_capacity(64 + size_hint(body));
     out.put_u8(VERSION);
@@ -200,6 +201,9 @@ fn blob(bytes: &Bytes, reader: &mut Reader<'_>, what: &'static str, limit: usize
 /// the record encoding of `entry`. Entry indexes follow `index` without a gap.
 fn encode_raft(message: &Message, out: &mut Vec<u8>) -> Option<()> {
     let kind = TYPES.iter().find(|(_, kind)| *kind == message.msg_type)?.0;
+    if message.entries.iter().zip(message.index + 1..).any(|(entry, index)| entry.index != index) {
+        return None;
+    }
     out.put_u8(kind);
     out.put_u8(message.reject.into());
     let numbers =
@@ -228,8 +232,7 @@ fn decode_raft(address: Address, bytes: &Bytes, reader: &mut Reader<'_>) -> Resu
         1 => true,
         _ => return Err(reader.invalid("reject flag")),
     };
-    let mut message =
-        Message { msg_type: *msg_type, from: address.from, to: address.to, reject, ..Message::default() };
+    let mut message = Message { msg_type: *msg_type, from: address.from, to: address.to, reject, ..Message::default() };
     message.term = number(reader, "term")?;
     message.log_term = number(reader, "log term")?;
     message.index = number(reader, "index")?;
@@ -341,9 +344,10 @@ fn decode_chunk(bytes: &Bytes, reader: &mut Reader<'_>) -> Result<Chunk, WireErr
 /// A digest of the list of members, in ascending order: two members with different
 /// lists must not count quorums together. FNV-1a over the ids.
 pub(crate) fn group_digest(members_sorted: &[u64]) -> u64 {
-    members_sorted.iter().flat_map(|id| id.to_le_bytes()).fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
+    members_sorted
+        .iter()
+        .flat_map(|id| id.to_le_bytes())
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 
 /// Cuts an append message into several of at most about `bytes_max` of entries each

@@ -46,7 +46,10 @@ impl Checker {
     ) -> Result<(), String> {
         let known = self.log.entry(index).or_insert_with(|| (term, data.clone()));
         if *known != (term, data.clone()) {
-            return Err(format!("member {member} committed another entry at {index}: terms {} and {term}", known.0));
+            return Err(format!(
+                "unsafe: member {member} committed another entry at {index}: terms {} and {term}",
+                known.0
+            ));
         }
         let Some(token) = token else { return Ok(()) };
         match self.open.remove(&token) {
@@ -54,7 +57,7 @@ impl Checker {
                 self.acknowledged.insert(token);
                 Ok(())
             }
-            found => Err(format!("member {member} committed token {token} as its own, which was {found:?}")),
+            found => Err(format!("unsafe: member {member} committed token {token} as its own, which was {found:?}")),
         }
     }
 
@@ -63,20 +66,26 @@ impl Checker {
         if self.reads.remove(&token).is_some() || self.open.remove(&token).is_some_and(|(at, _)| at == member) {
             return Ok(());
         }
-        Err(format!("member {member} dropped token {token}, which was not open there"))
+        Err(format!("unsafe: member {member} dropped token {token}, which was not open there"))
     }
 
     pub(crate) fn read(&mut self, member: u64, token: u64, index: u64, applied: u64) -> Result<(), String> {
         self.reads_served += 1;
         match self.reads.remove(&token) {
             Some(needed) if index >= needed && applied >= index => Ok(()),
-            found => Err(format!("member {member} may serve read {token} at {index}, applied {applied}: {found:?}")),
+            found => {
+                Err(format!("unsafe: member {member} may serve read {token} at {index}, applied {applied}: {found:?}"))
+            }
         }
     }
 
     pub(crate) fn leads(&mut self, member: u64, term: u64) -> Result<(), String> {
         let leader = *self.leaders.entry(term).or_insert(member);
-        if leader == member { Ok(()) } else { Err(format!("members {leader} and {member} both led term {term}")) }
+        if leader == member {
+            Ok(())
+        } else {
+            Err(format!("unsafe: members {leader} and {member} both led term {term}"))
+        }
     }
 
     /// A member's whole history must be what the group committed up to there.
@@ -88,7 +97,7 @@ impl Checker {
         }
         let at = expected.iter().zip(history).take_while(|(a, b)| a == b).count();
         Err(format!(
-            "member {member} applied {} entries up to {applied} where {} were committed; they differ from {:?} on",
+            "unsafe: member {member} applied {} entries up to {applied} where {} were committed; they differ from {:?} on",
             history.len(),
             expected.len(),
             expected.get(at).map(|(index, _)| index)
@@ -98,11 +107,11 @@ impl Checker {
     /// At the end nothing that a caller was told of may be missing, and nothing may be open.
     pub(crate) fn end(&self) -> Result<(), String> {
         if let Some((token, (member, _))) = self.open.first_key_value() {
-            return Err(format!("token {token} of member {member} never ended"));
+            return Err(format!("unsafe: token {token} of member {member} never ended"));
         }
         let kept: BTreeSet<u64> = self.log.values().filter_map(|(_, data)| super::world::token_of(data)).collect();
         match self.acknowledged.difference(&kept).next() {
-            Some(token) => Err(format!("token {token} was acknowledged and is lost")),
+            Some(token) => Err(format!("unsafe: token {token} was acknowledged and is lost")),
             None => Ok(()),
         }
     }

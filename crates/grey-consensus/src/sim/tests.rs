@@ -71,20 +71,30 @@ fn disturb(world: &mut World, faults: Faults) -> Outcome {
     let is_up = world.node(id).group.is_some();
     match world.random.below(12) {
         0 | 1 => {
-            let loses_power = faults.power_loss && world.random.below(3) > 0;
-            world.stop(id, loses_power);
+            // The power goes somewhere inside the next write to the disk, or the process is killed.
+            if faults.power_loss && world.random.below(4) > 0 {
+                power_off_soon(world, id);
+            } else {
+                world.stop(id, false);
+            }
         }
         2 if faults.power_loss && world.random.below(4) == 0 => {
             for id in world.ids() {
-                world.stop(id, true);
+                if world.random.below(2) == 0 { power_off_soon(world, id) } else { world.stop(id, true) }
             }
         }
-        3..=5 if !is_up => world.start(id)?,
+        3..=5 if !is_up => {
+            if faults.power_loss && world.random.below(4) == 0 {
+                power_off_soon(world, id);
+            }
+            world.start(id)?;
+        }
         3 => {
             world.weather = Weather {
                 loss_percent: world.random.below(25),
                 repeat_percent: world.random.below(20),
-                delay_ms: (1, 1 + world.random.below(150)),
+                // Now and then so slow that messages outlive a restart of their sender.
+                delay_ms: (1, 1 + if world.random.below(4) == 0 { 3_000 } else { world.random.below(150) }),
             };
         }
         4 => {
@@ -105,6 +115,9 @@ fn disturb(world: &mut World, faults: Faults) -> Outcome {
             let loses_power = world.random.below(2) == 0;
             world.stop(id, loses_power);
             world.wipe(id);
+            if world.random.below(2) == 0 {
+                world.start(id)?;
+            }
         }
         8 if faults.damage && may_lose(world, id) => {
             // What a power loss takes from the end cannot be told from damage done there
@@ -126,12 +139,20 @@ fn disturb(world: &mut World, faults: Faults) -> Outcome {
 fn may_lose(world: &World, id: u64) -> bool {
     let others = world.nodes.iter().filter(|node| node.id != id && node.is_suspect).count();
     let formed = world.nodes.iter().all(|node| node.applied > 0 || node.is_suspect);
-    others + 1 < world.nodes.len() / 2 + 1 && formed
+    others < (world.nodes.len() - 1) / 2 && formed
+}
+
+fn power_off_soon(world: &mut World, id: u64) {
+    let changes = world.random.below(12);
+    world.node(id).disk.power_off_after(changes);
 }
 
 fn runs(seeds: std::ops::Range<u64>, faults: Faults) -> Totals {
     let mut totals = Totals::default();
-    for seed in seeds {
+    // More seeds for a soak: GREY_SIM_RUNS=1000 runs a thousand times as many.
+    let factor = std::env::var("GREY_SIM_RUNS").ok().and_then(|factor| factor.parse().ok()).unwrap_or(1);
+    let length = (seeds.end - seeds.start) * factor;
+    for seed in seeds.start..seeds.start + length {
         if let Err(error) = run(seed, faults, Plan::default(), &mut totals) {
             panic!("seed {seed} with {faults:?}: {error}");
         }
@@ -162,7 +183,7 @@ fn a_minority_of_three_may_be_damaged() {
 #[test]
 fn five_members_survive_everything_at_once() {
     let totals = runs(3_000..3_030, Faults { members: 5, power_loss: true, wipes: true, damage: true });
-    assert!(totals.readmissions > 20 && totals.committed > 1_500, "{totals:?}");
+    assert!(totals.readmissions > 20 && totals.committed > 1_000, "{totals:?}");
 }
 
 #[test]
@@ -178,33 +199,38 @@ fn even_groups_work_too() {
     runs(5_010..5_020, Faults { members: 2, power_loss: true, wipes: false, damage: false });
 }
 
-/// True when some seed makes the checker speak up about safety, not about progress.
-fn is_caught(seeds: std::ops::Range<u64>, faults: Faults, plan: Plan) -> bool {
-    seeds.into_iter().any(|seed| {
-        run(seed, faults, plan, &mut Totals::default()).is_err_and(|error| !error.contains("did not recover"))
-    })
+/// The failures of runs with a flaw, as they come.
+fn failures(seeds: std::ops::Range<u64>, faults: Faults, plan: Plan) -> impl Iterator<Item = String> {
+    seeds.filter_map(move |seed| run(seed, faults, plan, &mut Totals::default()).err())
+}
+
+/// True once a run breaks a promise; a group that merely stands still does not count.
+fn is_caught(faults: Faults, flaws: Flaws) -> bool {
+    failures(0..1_000, faults, Plan { flaws, ..Plan::default() }).any(|error| error.starts_with("unsafe"))
 }
 
 #[test]
-fn the_checker_catches_disks_that_lie() {
+fn disks_that_lie_are_noticed() {
+    // Nothing can be promised on such disks. What is lost is noticed at the next start,
+    // and the group stands still rather than go on without it.
     let plan = Plan { forget_sync: true, ..Plan::default() };
     for members in [1, 3] {
-        assert!(is_caught(0..40, Faults { members, power_loss: true, wipes: false, damage: false }, plan));
+        let faults = Faults { members, power_loss: true, wipes: false, damage: false };
+        let failed = failures(0..40, faults, plan).count();
+        assert!(failed > 30, "{failed} of 40 runs of {members}");
     }
 }
 
 #[test]
 fn the_checker_catches_members_that_vote_without_memory() {
-    let flaws = Flaws { amnesiac_votes: true, ..Flaws::default() };
-    let plan = Plan { flaws, ..Plan::default() };
-    assert!(is_caught(0..400, Faults { members: 3, power_loss: true, wipes: true, damage: false }, plan));
+    let faults = Faults { members: 3, power_loss: true, wipes: true, damage: false };
+    assert!(is_caught(faults, Flaws { amnesiac_votes: true, ..Flaws::default() }));
 }
 
 #[test]
 fn the_checker_catches_members_that_forget_their_votes() {
-    let flaws = Flaws { forgets_votes: true, ..Flaws::default() };
-    let plan = Plan { flaws, ..Plan::default() };
-    assert!(is_caught(0..400, Faults { members: 3, power_loss: true, wipes: false, damage: false }, plan));
+    let faults = Faults { members: 3, power_loss: true, wipes: false, damage: false };
+    assert!(is_caught(faults, Flaws { forgets_votes: true, ..Flaws::default() }));
 }
 
 #[test]

@@ -181,8 +181,14 @@ impl World {
         let flaws = self.plan.flaws;
         let node = self.node(id);
         let opened = Group::open(Arc::new(node.disk.clone()), Path::new(DIR), config);
-        let (mut group, Restored { checkpoint, condition, .. }) =
-            opened.map_err(|error| format!("member {id} does not open: {error:?}"))?;
+        let (mut group, Restored { checkpoint, condition, .. }) = match opened {
+            Ok(opened) => opened,
+            Err(_) if node.disk.is_off() => {
+                node.disk.crash();
+                return Ok(());
+            }
+            Err(error) => return Err(format!("member {id} does not open: {error:?}")),
+        };
         group.flaws = flaws;
         node.machine = Machine::default();
         node.applied = 0;
@@ -283,8 +289,12 @@ impl World {
                 if self.cut.contains(&(from, to)) {
                     return Ok(());
                 }
-                if let Some(group) = &mut self.node(to).group {
-                    group.step(from, &bytes).map_err(|error| format!("member {to} refused {from}: {error}"))?;
+                let is_sound = self.plan.flaws == Flaws::default();
+                if let Some(group) = &mut self.node(to).group
+                    && let Err(error) = group.step(from, &bytes)
+                    && is_sound
+                {
+                    return Err(format!("member {to} refused {from}: {error}"));
                 }
                 self.drive(to)
             }
@@ -295,13 +305,22 @@ impl World {
     fn drive(&mut self, id: u64) -> Outcome {
         loop {
             let Some(group) = &mut self.node(id).group else { return Ok(()) };
-            let output = match group.poll() {
+            let mut early = Vec::new();
+            let polled = group.poll_with(&mut |to, bytes| early.push((to, bytes)));
+            for (to, bytes) in early {
+                self.transmit(id, to, bytes);
+            }
+            let output = match polled {
                 Ok(output) => output,
+                Err(_) if self.node(id).disk.is_off() => {
+                    self.stop(id, true);
+                    return Ok(());
+                }
                 Err(error @ (crate::ConsensusError::Damaged { .. } | crate::ConsensusError::Stopped { .. })) => {
                     // The process ends; somebody starts it again.
                     let node = self.node(id);
                     if !node.is_suspect && !matches!(error, crate::ConsensusError::Stopped { .. }) {
-                        return Err(format!("member {id} calls its intact data damaged: {error}"));
+                        return Err(format!("unsafe: member {id} calls its intact data damaged: {error}"));
                     }
                     self.stop(id, false);
                     return Ok(());
@@ -329,7 +348,7 @@ impl World {
         }
         for entry in output.committed {
             if entry.index <= self.node(id).applied {
-                return Err(format!("member {id} gave out entry {} again", entry.index));
+                return Err(format!("unsafe: member {id} gave out entry {} again", entry.index));
             }
             self.checker.committed(id, entry.index, entry.term, &entry.data, entry.token)?;
             let node = self.node(id);
@@ -348,8 +367,14 @@ impl World {
         let Some(group) = &mut node.group else { return Ok(()) };
         if output.applied >= node.checkpointed + CHECKPOINT_ENTRIES {
             let state = node.machine.encode(ballast);
-            group.save_checkpoint(output.applied, &state).map_err(|error| format!("member {id}: {error:?}"))?;
-            node.checkpointed = output.applied;
+            match group.save_checkpoint(output.applied, &state) {
+                Ok(()) => node.checkpointed = output.applied,
+                Err(_) if node.disk.is_off() => {
+                    self.stop(id, true);
+                    return Ok(());
+                }
+                Err(error) => return Err(format!("member {id}: {error:?}")),
+            }
         }
         group.set_floor(output.applied.saturating_sub(FLOOR_ENTRIES));
         let status = group.status();
@@ -357,12 +382,12 @@ impl World {
             match status.role {
                 Role::Leader => self.checker.leads(id, status.term)?,
                 Role::Recovering => {}
-                Role::Follower | Role::Candidate if self.node(id).is_suspect => {
-                    // Damage that reading has not come upon yet stays a suspicion.
-                    if self.node(id).conditions.last() != Some(&Condition::Intact) {
-                        self.node(id).is_suspect = false;
-                        self.readmissions += 1;
-                    }
+                // Damage that reading has not come upon yet stays a suspicion.
+                Role::Follower | Role::Candidate
+                    if self.node(id).is_suspect && self.node(id).conditions.last() != Some(&Condition::Intact) =>
+                {
+                    self.node(id).is_suspect = false;
+                    self.readmissions += 1;
                 }
                 _ => {}
             }
@@ -438,13 +463,19 @@ impl World {
     pub(crate) fn heal(&mut self, limit_ms: u64) -> Outcome {
         self.weather = Weather::FAIR;
         self.cut.clear();
+        for node in &self.nodes {
+            if !node.disk.is_off() {
+                node.disk.power_off_after(u64::MAX);
+            }
+        }
         let end = self.now_ms + limit_ms;
         let mut probe = None;
         while self.now_ms < end {
             self.start_all()?;
             self.run_for(4 * TICK_MS)?;
             if let Some(token) = probe {
-                if self.checker.acknowledged.contains(&token) && self.agree() {
+                // A damaged entry that only reading comes upon sends its member home first.
+                if self.checker.acknowledged.contains(&token) && self.agree() && self.read_all() {
                     return self.verify();
                 }
             }
@@ -462,10 +493,25 @@ impl World {
         let last = self.checker.log.last_key_value().map_or(0, |(index, _)| *index);
         self.nodes.iter().all(|node| {
             node.applied >= last
-                && node.group.as_ref().is_some_and(|group| {
-                    matches!(group.status().role, Role::Leader | Role::Follower)
-                })
+                && node.group.as_ref().is_some_and(|group| matches!(group.status().role, Role::Leader | Role::Follower))
         })
+    }
+
+    /// Reads what every member keeps; false when one has to repair itself.
+    fn read_all(&mut self) -> bool {
+        let mut intact = true;
+        for node in self.nodes.iter().filter(|node| node.is_suspect) {
+            let Some(group) = &node.group else { continue };
+            let reader = group.log_reader();
+            let mut next = node.applied.saturating_sub(FLOOR_ENTRIES).max(1);
+            while intact && next <= node.applied {
+                match reader.scan(next, 1000) {
+                    Ok(found) => next = found.next,
+                    Err(_) => intact = false,
+                }
+            }
+        }
+        intact
     }
 
     /// Compares everything that every member has applied and kept.

@@ -50,12 +50,28 @@ fn prefixed_range(table: Table, range: KeyRange<'_>) -> (Bound<Vec<u8>>, Bound<V
     (start, end)
 }
 
+/// How often a locked store is tried again: a handle that was dropped in this process lets go of its
+/// lock only when sled's garbage is collected, some milliseconds later.
+const LOCK_ATTEMPTS_MAX: u32 = 50;
+
+#[expect(clippy::disallowed_methods, reason = "sled offers nothing to wait on; a file lock is outside any simulation")]
+fn wait_for_lock() {
+    std::thread::sleep(std::time::Duration::from_millis(10));
+}
+
 impl SledStore {
     pub(crate) fn open(path: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
         let existed = path.exists();
+        let mut attempts = 0;
         let database = contain(path, || {
-            let database = sled::Config::new().path(path).cache_capacity(options.cache_bytes).open();
-            let database = database.map_err(|error| sled_error(path, error))?;
+            let database = loop {
+                let opened = sled::Config::new().path(path).cache_capacity(options.cache_bytes).open();
+                match opened.map_err(|error| sled_error(path, error)) {
+                    Err(StoreError::Locked { .. }) if attempts < LOCK_ATTEMPTS_MAX => attempts += 1,
+                    opened => break opened?,
+                }
+                wait_for_lock();
+            };
             // Sled starts over silently when its files are gone or empty.
             if existed && !database.was_recovered() {
                 return Err(StoreError::damaged(path, "its files are missing or empty"));

@@ -98,6 +98,10 @@ pub(crate) struct Finding {
     pub(crate) duplicated: u64,
     /// Events listed.
     pub(crate) listed: u64,
+    /// Readings among them; the rest was made by rules.
+    pub(crate) readings: u64,
+    /// Resends of devices that the edge recognised by their ids.
+    pub(crate) deduplicated: u64,
     /// Listed differs from what the ledger calls delivered, or the like.
     pub(crate) contradictions: Vec<String>,
 }
@@ -111,7 +115,14 @@ impl Finding {
 
 /// Compares one site's records with the coordinator's list and ledger rows.
 pub(crate) fn compare(forward: Forward, records: &[Arc<Record>], listed: &mut Listed, rows: &[LedgerRow]) -> Finding {
-    let mut finding = Finding { duplicated: listed.twice, listed: listed.events(), ..Finding::default() };
+    let total = sum(rows.iter());
+    let mut finding = Finding {
+        duplicated: listed.twice,
+        listed: listed.events(),
+        readings: listed.events() - listed.derived,
+        deduplicated: total.deduplicated,
+        ..Finding::default()
+    };
     let mut unknown = 0;
     for record in records {
         let acknowledged = record.numbers();
@@ -135,7 +146,6 @@ pub(crate) fn compare(forward: Forward, records: &[Arc<Record>], listed: &mut Li
 
     // Independent of ids: the ledger's sequences, less the resends and what
     // rules made, are the readings that devices were acknowledged for.
-    let total = sum(rows.iter());
     let readings = (total.accepted - total.dropped.min(total.accepted))
         .saturating_sub(total.deduplicated)
         .saturating_sub(listed.derived);

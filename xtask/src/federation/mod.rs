@@ -53,7 +53,7 @@ impl Binaries {
 
     /// Builds the tiers' binaries with cargo's own progress on the terminal.
     pub(crate) fn build() -> Result<Self> {
-        let names = ["edge-agent", "hub-server", "coordinator", "greyctl"];
+        let names = ["edge-agent", "hub-server", "coordinator"];
         let mut build = workspace::cargo("build");
         build.args(["--release", "--locked"]).args(names.iter().flat_map(|name| ["--bin", name]));
         workspace::run(&mut build)?;

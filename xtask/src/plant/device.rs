@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::mqtt::{self, Heard, Version};
-use super::{Counters, Pace, Profile, Record};
+use super::{Counters, Orders, Pace, Profile, Record};
 
 /// Publications that a device keeps under way.
 const WINDOW: usize = 128;
@@ -36,7 +36,7 @@ pub(super) struct Device {
     pub(super) pace: Pace,
     pub(super) record: Arc<Record>,
     pub(super) counters: Arc<Counters>,
-    pub(super) stopped: watch::Receiver<bool>,
+    pub(super) orders: watch::Receiver<Orders>,
 }
 
 /// A reading that is not acknowledged yet.
@@ -85,14 +85,20 @@ impl Device {
     }
 
     fn is_done(&self, work: &Work) -> bool {
-        work.waiting.is_empty() && work.under_way.is_empty() && self.due(work).is_none()
+        let has_more = match self.pace {
+            Pace::Profile => true,
+            Pace::Flood { readings, .. } => work.next < readings,
+        };
+        let ends = !has_more || self.orders.borrow().stop;
+        ends && work.waiting.is_empty() && work.under_way.is_empty()
     }
 
-    /// When the next reading is due; `None` when there will be none.
+    /// When the next reading is due; `None` when there is none until new orders.
     fn due(&self, work: &Work) -> Option<Instant> {
+        let Orders { stop, allowed } = *self.orders.borrow();
         match self.pace {
-            Pace::Flood { readings } => (work.next < readings).then_some(work.began),
-            Pace::Profile if *self.stopped.borrow() => None,
+            _ if stop => None,
+            Pace::Flood { readings, .. } => (work.next < readings.min(allowed)).then_some(work.began),
             Pace::Profile => {
                 let phase = self.profile.phase(self.number, self.of);
                 Some(work.began + phase + self.profile.period() * u32::try_from(work.next).unwrap_or(u32::MAX))
@@ -119,7 +125,6 @@ impl Device {
         let mut packet_id = 0_u16;
         let mut last_heard = Instant::now();
         let mut last_sent = Instant::now();
-        let mut stop_seen = *self.stopped.borrow();
         while !self.is_done(work) {
             out.clear();
             while work.under_way.len() < WINDOW {
@@ -153,10 +158,7 @@ impl Device {
                     }
                 }
                 () = sleep_until(wake) => {}
-                changed = self.stopped.changed(), if !stop_seen => {
-                    changed.context("nobody will stop this device any more")?;
-                    stop_seen = true;
-                }
+                changed = self.orders.changed() => changed.context("nobody gives this device orders any more")?,
                 () = sleep_until(last_heard + PATIENCE), if !work.under_way.is_empty() => {
                     bail!("no acknowledgement in {PATIENCE:?}");
                 }
@@ -258,7 +260,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let arrived = Arc::default();
         let server = tokio::spawn(flaky_server(listener, Arc::clone(&arrived)));
-        let mut plant = Plant::start("s", address, &[(Profile::Energy, 1)], Pace::Flood { readings: 10 });
+        let mut plant = Plant::start("s", address, &[(Profile::Energy, 1)], Pace::Flood { readings: 10, at_first: 10 });
         plant.finished(Duration::from_secs(30)).await.unwrap();
         server.await.unwrap();
         assert_eq!(plant.acknowledged(), 10);

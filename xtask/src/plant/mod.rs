@@ -39,8 +39,18 @@ pub(crate) struct Counters {
 pub(crate) enum Pace {
     /// Each at the rate of its profile.
     Profile,
-    /// As fast as acknowledgements come back, this many readings in all per device.
-    Flood { readings: u64 },
+    /// As fast as acknowledgements come back, this many readings in all per
+    /// device, of which the first `at_first` may be made at once.
+    Flood { readings: u64, at_first: u64 },
+}
+
+/// What all devices of a plant are told.
+#[derive(Debug, Clone, Copy)]
+struct Orders {
+    /// Make no more readings.
+    stop: bool,
+    /// Readings that each device of a flood may have made.
+    allowed: u64,
 }
 
 /// The devices of one site.
@@ -51,13 +61,17 @@ pub(crate) struct Plant {
     /// Sums over the devices.
     pub(crate) counters: Arc<Counters>,
     devices: JoinSet<()>,
-    stop: watch::Sender<bool>,
+    orders: watch::Sender<Orders>,
 }
 
 impl Plant {
     /// Starts devices at one site: `counts` of each profile.
     pub(crate) fn start(site: &str, agent: SocketAddr, counts: &[(Profile, usize)], pace: Pace) -> Self {
-        let (stop, stopped) = watch::channel(false);
+        let allowed = match pace {
+            Pace::Profile => u64::MAX,
+            Pace::Flood { at_first, .. } => at_first,
+        };
+        let (sender, orders) = watch::channel(Orders { stop: false, allowed });
         let counters = Arc::new(Counters::default());
         let mut devices = JoinSet::new();
         let mut records = Vec::new();
@@ -72,13 +86,13 @@ impl Plant {
                     pace,
                     record: record.clone(),
                     counters: counters.clone(),
-                    stopped: stopped.clone(),
+                    orders: orders.clone(),
                 };
                 records.push(record);
                 devices.spawn(device.run());
             }
         }
-        Self { records, counters, devices, stop }
+        Self { records, counters, devices, orders: sender }
     }
 
     /// Readings acknowledged so far.
@@ -89,8 +103,13 @@ impl Plant {
     /// Lets the devices make no more readings and waits until everything that
     /// they sent is acknowledged.
     pub(crate) async fn stop(&mut self, within: Duration) -> Result<()> {
-        self.stop.send_replace(true);
+        self.orders.send_modify(|orders| orders.stop = true);
         self.finished(within).await
+    }
+
+    /// Lets each device of a flood go on to this number of readings.
+    pub(crate) fn allow(&self, readings: u64) {
+        self.orders.send_modify(|orders| orders.allowed = readings);
     }
 
     /// Waits until every device has ended.

@@ -1,3 +1,5 @@
+//! The laws of the clock: stamps only rise, and say how wrong they may be.
+
 use super::*;
 use proptest::prelude::*;
 

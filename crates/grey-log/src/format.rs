@@ -21,6 +21,10 @@ const COMMIT_FLAG: u32 = 1 << 31;
 /// No record can be longer than this, whatever the configuration says.
 pub(crate) const RECORD_BYTES_LIMIT: usize = 1 << 30;
 
+/// All indexes are below this, so that none can overflow; a log that takes a record
+/// each nanosecond lasts 292 years.
+pub(crate) const INDEX_LIMIT: u64 = 1 << 63;
+
 const SUFFIX: &str = ".log";
 const DIGITS: usize = 20;
 
@@ -35,7 +39,7 @@ pub(crate) fn parse_segment_name(name: &str) -> Option<u64> {
     if digits.len() != DIGITS || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
-    digits.parse().ok()
+    digits.parse().ok().filter(|first| *first < INDEX_LIMIT)
 }
 
 /// The header of a segment.
@@ -180,7 +184,7 @@ impl Marker {
             return None;
         }
         let (start, durable) = (u64_at(bytes, 24), u64_at(bytes, 32));
-        (start <= durable).then_some(Self {
+        (start <= durable && durable < INDEX_LIMIT).then_some(Self {
             sequence: u64_at(bytes, 8),
             epoch: u64_at(bytes, 16),
             start,
@@ -206,7 +210,8 @@ mod tests {
     #[test]
     fn names_sort_as_their_indexes_and_nothing_else_parses() {
         assert_eq!(segment_name(7), "00000000000000000007.log");
-        assert_eq!(parse_segment_name(&segment_name(u64::MAX)), Some(u64::MAX));
+        assert_eq!(parse_segment_name(&segment_name(INDEX_LIMIT - 1)), Some(INDEX_LIMIT - 1));
+        assert_eq!(parse_segment_name(&segment_name(INDEX_LIMIT)), None);
         assert!(segment_name(9) < segment_name(10));
         for name in ["synced", "7.log", "+0000000000000000007.log", "99999999999999999999.log", "00000000000000000007"]
         {

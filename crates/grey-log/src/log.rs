@@ -7,7 +7,7 @@ use bytes::Bytes;
 use grey_disk::{Disk, File, OpenMode};
 
 use crate::format::{
-    HEADER_BYTES, RECORD_BYTES_LIMIT, RECORD_HEADER_BYTES, RecordHeader, SegmentHeader, encode_record,
+    HEADER_BYTES, INDEX_LIMIT, RECORD_BYTES_LIMIT, RECORD_HEADER_BYTES, RecordHeader, SegmentHeader, encode_record,
 };
 use crate::marker::MarkerFile;
 use crate::reader::LogReader;
@@ -73,8 +73,6 @@ pub struct Log {
     /// Where some of the buffer's records start in it.
     buffer_marks: Vec<Mark>,
     next_index: u64,
-    /// A removed name may come back at a crash until the directory is synced.
-    has_unsynced_removal: bool,
     poisoned: Option<&'static str>,
 }
 
@@ -102,7 +100,6 @@ impl Log {
             buffer: Vec::new(),
             buffer_marks: Vec::new(),
             next_index,
-            has_unsynced_removal: false,
             poisoned: None,
         };
         Ok((log, recovery))
@@ -230,7 +227,6 @@ impl Log {
             let header = self.header(durable_end, self.active.first, durable_end);
             match segment::create(&*self.shared.disk, &self.shared.dir, header, &[]) {
                 Ok(active) => {
-                    self.has_unsynced_removal = false;
                     self.activate(active, durable_end);
                     doomed = self.doomed_below(index);
                 }
@@ -288,9 +284,12 @@ impl Log {
     /// or above what was there. A crash on the way leaves either the old log or the empty one.
     ///
     /// # Errors
-    /// Any error poisons the log.
+    /// Any error but [`LogError::Config`], for an index of 2^63 or more, poisons the log.
     pub fn reset(&mut self, next_index: u64) -> Result<(), LogError> {
         self.check_poison()?;
+        if next_index >= INDEX_LIMIT {
+            return Err(LogError::Config { what: "next index", value: next_index, allowed: 0..INDEX_LIMIT });
+        }
         self.drop_buffer();
         let done = self.empty(next_index);
         done.map_err(|error| self.poison("reset", error))
@@ -348,7 +347,6 @@ impl Log {
         let first = self.durable_end();
         let header = self.header(first, self.active.first, first);
         let active = segment::create(&*self.shared.disk, &self.shared.dir, header, &self.buffer)?;
-        self.has_unsynced_removal = false;
         self.activate(active, first);
         Ok(())
     }
@@ -388,17 +386,11 @@ impl Log {
         self.buffer.is_empty() && self.active.len >= IDLE_BYTES_MAX.min(self.config.segment_bytes_max / 4)
     }
 
-    /// Removes a segment file. An earlier removal is made durable first, so that a crash
-    /// never leaves a hole.
-    fn remove(&mut self, first: u64) -> Result<(), LogError> {
-        let (disk, dir) = (&self.shared.disk, &self.shared.dir);
-        if std::mem::take(&mut self.has_unsynced_removal) {
-            disk.sync_dir(dir).map_err(remains("sync", dir))?;
-        }
+    /// Removes a segment file. The removal need not be durable: the marker, which is
+    /// stored before, says that the segment is no part of the log any more.
+    fn remove(&self, first: u64) -> Result<(), LogError> {
         let path = self.shared.path(first);
-        disk.remove_file(&path).map_err(remains("remove", &path))?;
-        self.has_unsynced_removal = true;
-        Ok(())
+        self.shared.disk.remove_file(&path).map_err(remains("remove", &path))
     }
 
     /// Cuts the log at `index`, which stands at `cut`, or whose way there is lost.
@@ -421,13 +413,11 @@ impl Log {
         let Some(kept) = kept else { return Ok(()) };
         self.shared.forget(|segment| segment >= kept.first);
         self.shared.forgive(start..index);
-        for segment in doomed.iter().rev() {
+        for segment in &doomed {
             self.remove(segment.first)?;
         }
         let (disk, dir) = (Arc::clone(&self.shared.disk), self.shared.dir.clone());
-        if std::mem::take(&mut self.has_unsynced_removal) {
-            disk.sync_dir(&dir).map_err(remains("sync", &dir))?;
-        }
+        disk.sync_dir(&dir).map_err(remains("sync", &dir))?;
         let path = self.shared.path(kept.first);
         let file: Arc<dyn File> = Arc::from(disk.open(&path, OpenMode::ReadWrite).map_err(remains("open", &path))?);
         if file.len().map_err(remains("read", &path))? > kept.len {
@@ -461,11 +451,9 @@ impl Log {
         self.shared.forget(|_| true);
         self.shared.forgive(0..0);
         for segment in doomed {
-            let path = self.shared.path(segment.first);
-            disk.remove_file(&path).map_err(remains("remove", &path))?;
+            self.remove(segment.first)?;
         }
         disk.sync_dir(&dir).map_err(remains("sync", &dir))?;
-        self.has_unsynced_removal = false;
         let header = self.header(next_index, next_index, next_index);
         let active = segment::create(&*disk, &dir, header, &[])?;
         self.activate(active, next_index);

@@ -73,9 +73,8 @@ impl MarkerFile {
         for _ in 0..2 {
             self.current = Marker { sequence: self.current.sequence + 1, ..marker };
             self.file.write_at(&self.current.encode(), self.slot()).map_err(LogError::io("write", &self.path))?;
-            self.file.sync().map_err(LogError::io("sync", &self.path))?;
         }
-        Ok(())
+        self.sync()
     }
 
     /// Makes the last hint durable.

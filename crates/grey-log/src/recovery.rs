@@ -183,6 +183,8 @@ impl Opening<'_> {
         self.known.filter(|known| known.is_cutting).map(|known| known.durable)
     }
 
+    /// Removes segments that the marker says are none. The marker goes on saying it until
+    /// opening is done, so the order does not matter.
     fn remove_where(&mut self, doomed: impl Fn(&Listed, Option<u64>) -> bool) -> Result<(), LogError> {
         let nexts: Vec<Option<u64>> =
             (1..=self.listed.len()).map(|next| self.listed.get(next).map(|listed| listed.first)).collect();
@@ -191,7 +193,6 @@ impl Opening<'_> {
             if doomed(&listed, next) {
                 let path = self.path(listed.first);
                 self.disk.remove_file(&path).map_err(LogError::io("remove", &path))?;
-                self.disk.sync_dir(self.dir).map_err(LogError::io("sync", self.dir))?;
             } else {
                 kept.push(listed);
             }

@@ -5,6 +5,7 @@ mod crash;
 mod damage;
 mod full;
 mod golden;
+mod hostile;
 mod model;
 mod ordinary;
 

@@ -196,6 +196,18 @@ fn limits_are_checked() {
 }
 
 #[test]
+fn indexes_have_an_end_far_away() {
+    let disk = SimDisk::new(1);
+    let (mut log, _) = open(&disk, small());
+    assert!(matches!(log.reset(1 << 63), Err(LogError::Config { .. })));
+    log.reset((1 << 63) - 1_000).expect("reset");
+    fill(&mut log, 10, 2);
+    drop(log);
+    let (log, _) = open(&disk, small());
+    assert_holds(&log, (1 << 63) - 1_000..(1 << 63) - 990);
+}
+
+#[test]
 fn records_outlive_a_smaller_limit() {
     let disk = SimDisk::new(1);
     let (mut log, _) = open(&disk, small());

@@ -1,0 +1,524 @@
+//! Measures `grey-log` against a bare write and fdatasync loop, `sled` and
+//! `segment-buffer`, and fails when it falls behind.
+//!
+//! Each takes the same records in durable batches of the same size, is closed, opened
+//! again, and drained: every record read in order and looked at, and its space given
+//! back. In each round everyone has a turn, in an order that is drawn anew; a ratio is
+//! the median of the rounds' ratios, since a disk, a virtual one above all, is not the
+//! same from one minute to the next.
+
+use std::error::Error;
+use std::fs;
+use std::io::{BufReader, ErrorKind, Read, Write};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use grey_disk::RealDisk;
+use grey_log::{Log, LogConfig, LogReader};
+use segment_buffer::{DurabilityPolicy, FlushPolicy, SegmentBuffer, SegmentConfig};
+use serde::{Deserialize, Serialize};
+
+type Outcome<T> = Result<T, Box<dyn Error>>;
+
+/// Bytes of the pool that payloads are taken from; a prime, so that they differ.
+const POOL_BYTES: usize = 16_777_213;
+/// Size of the bare loop's files, as the log's segments.
+const BARE_FILE_BYTES: u64 = 64 << 20;
+/// What the bare loop's reader buffers.
+const BARE_READ_BYTES: usize = 1 << 20;
+
+#[derive(Debug, Parser)]
+#[command(about = "Compares grey-log with a bare loop, sled and segment-buffer")]
+struct Options {
+    /// Records in each round.
+    #[arg(long, default_value_t = 2_000_000)]
+    records: usize,
+    /// Records in each durable batch.
+    #[arg(long, default_value_t = 1_000)]
+    batch: usize,
+    /// Rounds; the median counts.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Bytes of each record.
+    #[arg(long, default_value_t = 200)]
+    bytes: usize,
+    /// Where the files go; a directory of its own is made there and removed.
+    #[arg(long, default_value = "bench/target")]
+    dir: PathBuf,
+    /// Rest before each turn, so that the disk has its full allowance, in milliseconds.
+    #[arg(long, default_value_t = 1_000)]
+    pause_ms: u64,
+    /// Only these, by the name in the table.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+}
+
+/// Incompressible payloads without a cost of their own.
+struct Payloads {
+    pool: Vec<u8>,
+    bytes: usize,
+}
+
+impl Payloads {
+    fn new(bytes: usize) -> Self {
+        let mut random = Random(0x9e37_79b9_7f4a_7c15);
+        let pool = (0..POOL_BYTES + bytes).map(|_| (random.next() >> 32) as u8).collect();
+        Self { pool, bytes }
+    }
+
+    fn get(&self, record: usize) -> &[u8] {
+        let start = record.wrapping_mul(self.bytes * 7 + 13) % POOL_BYTES;
+        &self.pool[start..start + self.bytes]
+    }
+}
+
+/// Xorshift (Marsaglia, 2003).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+}
+
+/// Looks at every byte of a record, as any consumer would.
+fn look(sum: u64, payload: &[u8]) -> u64 {
+    let words = payload.chunks_exact(8).map(|word| word.try_into().map_or(0, u64::from_le_bytes));
+    words.fold(sum, |sum, word| sum.rotate_left(1) ^ word)
+}
+
+/// One way to store records.
+trait Contestant {
+    /// Takes one batch and returns once it is durable.
+    fn append(&mut self, payloads: &Payloads, records: Range<usize>) -> Outcome<()>;
+    /// Closes and opens again, ready to be drained.
+    fn reopen(&mut self) -> Outcome<()>;
+    /// Reads about one batch, gives its space back, and returns how many records it had.
+    fn drain(&mut self, count: usize, sum: &mut u64) -> Outcome<usize>;
+}
+
+const NAMES: [&str; 4] = ["bare loop", "grey-log", "sled", "segment-buffer"];
+
+fn contestant(name: &str, dir: &Path, options: &Options) -> Outcome<Box<dyn Contestant>> {
+    Ok(match name {
+        "bare loop" => Box::new(Bare::new(dir)?),
+        "grey-log" => Box::new(Grey::new(dir, options)?),
+        "sled" => Box::new(Sled::new(dir)?),
+        _ => Box::new(Buffer::new(dir)?),
+    })
+}
+
+/// What anyone would write first: length and bytes, one write and one sync a batch.
+struct Bare {
+    dir: PathBuf,
+    file: fs::File,
+    number: usize,
+    written: u64,
+    buffer: Vec<u8>,
+    /// The file that is being drained.
+    reading: Option<(usize, BufReader<fs::File>)>,
+}
+
+impl Bare {
+    fn new(dir: &Path) -> Outcome<Self> {
+        let file = fs::File::create_new(dir.join("0"))?;
+        Ok(Self { dir: dir.to_owned(), file, number: 0, written: 0, buffer: Vec::new(), reading: None })
+    }
+
+    fn path(&self, number: usize) -> PathBuf {
+        self.dir.join(number.to_string())
+    }
+}
+
+impl Contestant for Bare {
+    fn append(&mut self, payloads: &Payloads, records: Range<usize>) -> Outcome<()> {
+        self.buffer.clear();
+        for record in records {
+            let payload = payloads.get(record);
+            self.buffer.write_all(&(payload.len() as u32).to_le_bytes())?;
+            self.buffer.write_all(payload)?;
+        }
+        if self.written + self.buffer.len() as u64 > BARE_FILE_BYTES {
+            self.number += 1;
+            self.written = 0;
+            self.file = fs::File::create_new(self.path(self.number))?;
+        }
+        self.file.write_all(&self.buffer)?;
+        self.written += self.buffer.len() as u64;
+        Ok(self.file.sync_data()?)
+    }
+
+    fn reopen(&mut self) -> Outcome<()> {
+        self.reading = Some((0, BufReader::with_capacity(BARE_READ_BYTES, fs::File::open(self.path(0))?)));
+        Ok(())
+    }
+
+    fn drain(&mut self, count: usize, sum: &mut u64) -> Outcome<usize> {
+        let mut drained = 0;
+        while let Some((number, reader)) = self.reading.as_mut().filter(|_| drained < count) {
+            let mut prefix = [0; 4];
+            match reader.read_exact(&mut prefix) {
+                Ok(()) => {
+                    self.buffer.resize(u32::from_le_bytes(prefix) as usize, 0);
+                    reader.read_exact(&mut self.buffer)?;
+                    *sum = look(*sum, &self.buffer);
+                    drained += 1;
+                }
+                Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+                    let done = *number;
+                    fs::remove_file(self.path(done))?;
+                    self.reading = None;
+                    if done < self.number {
+                        let file = fs::File::open(self.path(done + 1))?;
+                        self.reading = Some((done + 1, BufReader::with_capacity(BARE_READ_BYTES, file)));
+                    }
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(drained)
+    }
+}
+
+struct Grey {
+    disk: Arc<RealDisk>,
+    log: Option<(Log, LogReader)>,
+    scan_bytes: usize,
+    next: u64,
+}
+
+impl Grey {
+    fn new(dir: &Path, options: &Options) -> Outcome<Self> {
+        let disk = Arc::new(RealDisk::new(dir));
+        let mut grey = Self { disk, log: None, scan_bytes: options.batch * (options.bytes + 16), next: 0 };
+        grey.reopen()?;
+        Ok(grey)
+    }
+}
+
+impl Contestant for Grey {
+    fn append(&mut self, payloads: &Payloads, records: Range<usize>) -> Outcome<()> {
+        let (log, _) = self.log.as_mut().ok_or("closed")?;
+        for record in records {
+            log.append(payloads.get(record))?;
+        }
+        log.commit()?;
+        Ok(())
+    }
+
+    fn reopen(&mut self) -> Outcome<()> {
+        self.log = None;
+        let (log, _) = Log::open(self.disk.clone(), Path::new("log"), LogConfig::default())?;
+        let reader = log.reader();
+        self.log = Some((log, reader));
+        Ok(())
+    }
+
+    fn drain(&mut self, _: usize, sum: &mut u64) -> Outcome<usize> {
+        let (log, reader) = self.log.as_mut().ok_or("closed")?;
+        let records = reader.scan(self.next, self.scan_bytes)?;
+        *sum = records.iter().fold(*sum, |sum, (_, payload)| look(sum, payload));
+        self.next += records.len() as u64;
+        log.trim_front(self.next)?;
+        Ok(records.len())
+    }
+}
+
+struct Sled {
+    dir: PathBuf,
+    db: Option<sled::Db>,
+    next: u64,
+}
+
+impl Sled {
+    fn new(dir: &Path) -> Outcome<Self> {
+        let mut sled = Self { dir: dir.to_owned(), db: None, next: 0 };
+        sled.reopen()?;
+        Ok(sled)
+    }
+}
+
+impl Contestant for Sled {
+    fn append(&mut self, payloads: &Payloads, records: Range<usize>) -> Outcome<()> {
+        let db = self.db.as_ref().ok_or("closed")?;
+        let mut writes = sled::Batch::default();
+        for record in records {
+            writes.insert(&(record as u64).to_be_bytes(), payloads.get(record));
+        }
+        db.apply_batch(writes)?;
+        db.flush()?;
+        Ok(())
+    }
+
+    fn reopen(&mut self) -> Outcome<()> {
+        self.db = None;
+        self.db = Some(sled::Config::new().path(&self.dir).flush_every_ms(None).open()?);
+        Ok(())
+    }
+
+    fn drain(&mut self, count: usize, sum: &mut u64) -> Outcome<usize> {
+        let db = self.db.as_ref().ok_or("closed")?;
+        let mut removals = sled::Batch::default();
+        let mut drained = 0;
+        for entry in db.range(self.next.to_be_bytes()..).take(count) {
+            let (key, payload) = entry?;
+            *sum = look(*sum, &payload);
+            removals.remove(key);
+            drained += 1;
+        }
+        self.next += drained as u64;
+        db.apply_batch(removals)?;
+        db.flush()?;
+        Ok(drained)
+    }
+}
+
+/// Bytes as bytes: the default form would be a list of numbers.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Blob(#[serde(with = "serde_bytes")] Vec<u8>);
+
+struct Buffer {
+    dir: PathBuf,
+    buffer: Option<SegmentBuffer<Blob>>,
+    next: u64,
+}
+
+impl Buffer {
+    fn new(dir: &Path) -> Outcome<Self> {
+        let mut buffer = Self { dir: dir.to_owned(), buffer: None, next: 0 };
+        buffer.reopen()?;
+        Ok(buffer)
+    }
+}
+
+impl Contestant for Buffer {
+    fn append(&mut self, payloads: &Payloads, records: Range<usize>) -> Outcome<()> {
+        let buffer = self.buffer.as_ref().ok_or("closed")?;
+        buffer.append_all(records.map(|record| Blob(payloads.get(record).to_vec())))?;
+        Ok(buffer.flush()?)
+    }
+
+    fn reopen(&mut self) -> Outcome<()> {
+        self.buffer = None;
+        let config = SegmentConfig::builder()
+            .flush_policy(FlushPolicy::Manual)
+            .durability(DurabilityPolicy::Maximal)
+            .max_size_bytes(u64::MAX)
+            .build();
+        let buffer = SegmentBuffer::open(&self.dir, config)?;
+        self.next = buffer.stats().head_sequence;
+        self.buffer = Some(buffer);
+        Ok(())
+    }
+
+    fn drain(&mut self, count: usize, sum: &mut u64) -> Outcome<usize> {
+        let buffer = self.buffer.as_ref().ok_or("closed")?;
+        let records = buffer.read_from(self.next, count)?;
+        if let Some(last) = (records.len() as u64).checked_sub(1) {
+            *sum = records.iter().fold(*sum, |sum, record| look(sum, &record.0));
+            buffer.delete_acked(self.next + last)?;
+            self.next += last + 1;
+        }
+        Ok(records.len())
+    }
+}
+
+/// What one contestant took in one round.
+#[derive(Debug, Clone, Default)]
+struct Measured {
+    append: Duration,
+    batches: Vec<Duration>,
+    reopen: Duration,
+    drain: Duration,
+    left_bytes: u64,
+}
+
+/// One contestant's whole way: append, close, open, drain.
+fn measure(name: &str, options: &Options, payloads: &Payloads) -> Outcome<Measured> {
+    let dir = tempfile::tempdir_in(&options.dir)?;
+    let mut contestant = contestant(name, dir.path(), options)?;
+    // Nobody pays for what another left to the system to write, or for the allowance
+    // of a virtual disk that another used up.
+    rustix::fs::syncfs(fs::File::open(dir.path())?)?;
+    std::thread::sleep(Duration::from_millis(options.pause_ms));
+
+    let mut measured = Measured::default();
+    let mut next = 0;
+    let start = Instant::now();
+    let mut from = start;
+    while next < options.records {
+        let end = (next + options.batch).min(options.records);
+        contestant.append(payloads, next..end)?;
+        next = end;
+        let now = Instant::now();
+        measured.batches.push(now - from);
+        from = now;
+    }
+    measured.append = start.elapsed();
+
+    let from = Instant::now();
+    contestant.reopen()?;
+    measured.reopen = from.elapsed();
+
+    let from = Instant::now();
+    let (mut sum, mut drained) = (0, 0);
+    loop {
+        match contestant.drain(options.batch, &mut sum)? {
+            0 => break,
+            count => drained += count,
+        }
+    }
+    measured.drain = from.elapsed();
+    let expected = (0..options.records).fold(0, |sum, record| look(sum, payloads.get(record)));
+    if (drained, sum) != (options.records, expected) {
+        return Err(format!("{name} gave back {drained} records, not the ones it was given").into());
+    }
+    measured.left_bytes = left(dir.path())?;
+    Ok(measured)
+}
+
+/// Everyone once, in an order that is drawn anew.
+fn round(names: &[&str], options: &Options, payloads: &Payloads, random: &mut Random) -> Outcome<Vec<Measured>> {
+    let mut order: Vec<usize> = (0..names.len()).collect();
+    for position in (1..order.len()).rev() {
+        order.swap(position, (random.next() >> 33) as usize % (position + 1));
+    }
+    let mut results = vec![Measured::default(); names.len()];
+    for position in order {
+        results[position] = measure(names[position], options, payloads)?;
+    }
+    Ok(results)
+}
+
+/// Bytes left in a directory.
+fn left(dir: &Path) -> Outcome<u64> {
+    let mut bytes = 0;
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        bytes += if metadata.is_dir() { left(&entry.path())? } else { metadata.len() };
+    }
+    Ok(bytes)
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_unstable_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    match run(&options) {
+        Ok(complaints) if complaints.is_empty() => ExitCode::SUCCESS,
+        Ok(complaints) => {
+            complaints.iter().for_each(|complaint| eprintln!("FAILED: {complaint}"));
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Measures, prints, and returns what is not good enough.
+fn run(options: &Options) -> Outcome<Vec<String>> {
+    if options.records == 0 || options.batch == 0 || options.rounds == 0 || options.bytes == 0 {
+        return Err("--records, --batch, --rounds and --bytes must be at least 1".into());
+    }
+    let payloads = Payloads::new(options.bytes);
+    fs::create_dir_all(&options.dir)?;
+    let is_wanted = |name: &&str| options.only.is_empty() || options.only.iter().any(|wanted| wanted == name);
+    let names: Vec<&str> = NAMES.into_iter().filter(is_wanted).collect();
+    let mut random = Random(0x2545_f491_4f6c_dd1d);
+    let mut rounds = Vec::new();
+    for number in 1..=options.rounds {
+        eprintln!("round {number} of {}", options.rounds);
+        rounds.push(round(&names, options, &payloads, &mut random)?);
+    }
+    let results = Results { names, rounds };
+    println!(
+        "{} records of {} bytes, {} per durable batch, median of {} rounds\n",
+        options.records, options.bytes, options.batch, options.rounds
+    );
+    results.print(options.records);
+    Ok(results.complaints())
+}
+
+struct Results<'a> {
+    names: Vec<&'a str>,
+    /// By round, then by name.
+    rounds: Vec<Vec<Measured>>,
+}
+
+type Phase = fn(&Measured) -> Duration;
+
+impl Results<'_> {
+    fn position(&self, name: &str) -> Option<usize> {
+        self.names.iter().position(|other| *other == name)
+    }
+
+    /// How many times faster `own` was than `peer`, in the median of the rounds.
+    fn ratio(&self, own: usize, peer: &str, phase: Phase) -> Option<f64> {
+        let peer = self.position(peer)?;
+        let of = |round: &Vec<Measured>| phase(&round[peer]).as_secs_f64() / phase(&round[own]).as_secs_f64();
+        Some(median(self.rounds.iter().map(of)))
+    }
+
+    fn print(&self, records: usize) {
+        println!(
+            "{:<16}{:>12}{:>8}{:>8}{:>12}{:>8}{:>8}{:>10}{:>10}{:>11}{:>10}",
+            "", "append/s", "x bare", "x sled", "drain/s", "x bare", "x sled", "p50 ms", "p99 ms", "reopen ms", "left MiB"
+        );
+        for (own, name) in self.names.iter().enumerate() {
+            let rate = |phase: Phase| {
+                median(self.rounds.iter().map(|round| records as f64 / phase(&round[own]).as_secs_f64()))
+            };
+            let ratio =
+                |peer: &str, phase: Phase| self.ratio(own, peer, phase).map_or("-".into(), |ratio| format!("{ratio:.2}"));
+            let mut batches: Vec<Duration> = self.rounds.iter().flat_map(|round| round[own].batches.clone()).collect();
+            batches.sort_unstable();
+            let quantile = |per_cent: usize| batches[(batches.len() - 1) * per_cent / 100].as_secs_f64() * 1e3;
+            let last = |of: fn(&Measured) -> f64| median(self.rounds.iter().map(|round| of(&round[own])));
+            println!(
+                "{name:<16}{:>12.0}{:>8}{:>8}{:>12.0}{:>8}{:>8}{:>10.2}{:>10.2}{:>11.1}{:>10.1}",
+                rate(|measured| measured.append),
+                ratio("bare loop", |measured| measured.append),
+                ratio("sled", |measured| measured.append),
+                rate(|measured| measured.drain),
+                ratio("bare loop", |measured| measured.drain),
+                ratio("sled", |measured| measured.drain),
+                quantile(50),
+                quantile(99),
+                last(|measured| measured.reopen.as_secs_f64() * 1e3),
+                last(|measured| measured.left_bytes as f64 / f64::from(1 << 20)),
+            );
+        }
+    }
+
+    /// Where grey-log is not as fast as it has to be.
+    fn complaints(&self) -> Vec<String> {
+        let Some(own) = self.position("grey-log") else { return Vec::new() };
+        let phases: [(&str, Phase); 2] =
+            [("append", |measured| measured.append), ("drain", |measured| measured.drain)];
+        let mut complaints = Vec::new();
+        for (peer, required) in [("bare loop", 0.5), ("sled", 5.0), ("segment-buffer", 1.0)] {
+            for (what, phase) in phases {
+                if let Some(ratio) = self.ratio(own, peer, phase)
+                    && ratio < required
+                {
+                    complaints.push(format!("{what} is {ratio:.2} times that of {peer}; {required} is required"));
+                }
+            }
+        }
+        complaints
+    }
+}

@@ -1,0 +1,80 @@
+//! Any bytes as a log's files: opening, reading and going on never panics, never reads a
+//! record that contradicts itself, and the log works afterwards.
+#![no_main]
+
+use std::path::Path;
+use std::sync::Arc;
+
+use grey_disk::{Disk, OpenMode, SimDisk};
+use grey_log::{Checkpoints, Log, LogConfig, LogError};
+use libfuzzer_sys::fuzz_target;
+
+const NAMES: [&str; 4] = [
+    "log/00000000000000000000.log",
+    "log/00000000000000000003.log",
+    "log/synced",
+    "log/checkpoint-00000000000000000007",
+];
+
+/// Puts magic, version and checksum right where asked to, because behind wrong ones
+/// little is reached.
+fn seal(name: &str, bytes: &mut [u8]) {
+    if name.ends_with(".log") && bytes.len() >= 64 {
+        bytes[..12].copy_from_slice(b"greylog\0\x01\0\0\0");
+        let crc = crc32c::crc32c(&bytes[..60]);
+        bytes[60..64].copy_from_slice(&crc.to_le_bytes());
+    } else if name.ends_with("synced") && bytes.len() >= 48 {
+        bytes[..8].copy_from_slice(b"greymrk\0");
+        bytes[40..42].copy_from_slice(&[1, 0]);
+        let crc = crc32c::crc32c(&bytes[..44]);
+        bytes[44..48].copy_from_slice(&crc.to_le_bytes());
+    }
+}
+
+fuzz_target!(|files: Vec<(bool, Vec<u8>)>| {
+    let disk = SimDisk::new(0);
+    let dir = Path::new("log");
+    disk.create_dir_all(dir).expect("directory");
+    for (name, (is_sealed, mut bytes)) in NAMES.iter().zip(files) {
+        if is_sealed {
+            seal(name, &mut bytes);
+        }
+        disk.open(Path::new(name), OpenMode::CreateNew).expect("create").write_at(&bytes, 0).expect("write");
+    }
+    let shared: Arc<dyn Disk> = Arc::new(disk);
+    let config = LogConfig { segment_bytes_max: 4_096, record_bytes_max: 4_096 };
+    let open = || match Log::open(Arc::clone(&shared), dir, config) {
+        Ok((log, _)) => log,
+        Err(error) => panic!("damage is no reason not to open: {error}"),
+    };
+    let mut log = open();
+    let end = log.durable_end();
+    let reader = log.reader();
+    let mut next = reader.first_index();
+    while next < end {
+        match reader.scan(next, 1_000) {
+            Ok(records) => {
+                assert!(!records.is_empty());
+                for (index, payload) in records {
+                    assert_eq!(index, next);
+                    assert!(payload.len() <= 1 << 20);
+                    next += 1;
+                }
+            }
+            Err(LogError::Damaged { lost, .. }) => {
+                assert!(lost.contains(&next));
+                next = lost.end;
+            }
+            Err(error) => panic!("reading: {error}"),
+        }
+    }
+    if end < (1 << 63) - 10 {
+        assert_eq!(log.append(b"goes on").expect("append"), end);
+        log.commit().expect("commit");
+        drop(log);
+        let log = open();
+        assert_eq!(log.read(end).expect("read").as_deref(), Some(&b"goes on"[..]));
+    }
+    let checkpoints = Checkpoints::open(shared, dir, 3).expect("open");
+    checkpoints.load_newest(None).expect("damage is no error");
+});

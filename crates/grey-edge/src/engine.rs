@@ -14,10 +14,10 @@ use grey_ingest::{Batch, IntakeSender, Refusal};
 use grey_model::{Event, Lane, Seq, StreamKey};
 use grey_queue::QueueReader;
 use grey_rules::RuleSet;
-use grey_sync::{Outbox, OutboxError, OwnStreams, Pending, Status};
+use grey_sync::{Outbox, OutboxError, OwnStreams, Status};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
-use crate::core::{CoreConfig, CoreError, EdgeCore, LocalQuery, Opened, StageError};
+use crate::core::{CoreConfig, CoreError, EdgeCore, LocalQuery, Opened, RoundDriver};
 use crate::time::{monotonic_us, unix_ms};
 
 /// Batches that wait for the engine: with one read buffer each, the bound on
@@ -31,8 +31,6 @@ const REPLAY_STEP: u64 = 64;
 const IDLE_WAIT: Duration = Duration::from_millis(500);
 /// How often the status for heartbeats is renewed, ms.
 const STATUS_INTERVAL_MS: u64 = 500;
-/// What producers are told to wait when the outbox is full, ms.
-const RETRY_AFTER_MS: u64 = 1_000;
 
 /// What the engine tells its owner while it runs. Called on the engine's thread.
 pub trait EngineEvents: Send {
@@ -243,82 +241,19 @@ impl Engine {
     }
 
     fn round(&mut self, waiting: &mut Vec<Batch>, events: &mut dyn EngineEvents) -> Result<(), CoreError> {
-        let mut dones = Vec::with_capacity(waiting.len());
-        for batch in waiting.drain(..) {
-            let Batch { ops, done } = batch;
-            match self.core.stage(ops) {
-                Ok(()) => dones.push(done),
-                Err(StageError::Full { .. }) => {
-                    let _ = done.send(Err(Refusal::Backpressure { retry_after_ms: RETRY_AFTER_MS }));
-                }
-                Err(error @ StageError::Recovering) => {
-                    let _ = done.send(Err(Refusal::Failed(error.to_string())));
-                }
-            }
-            if self.core.wants_commit() {
-                self.commit(&mut dones, events)?;
-            }
-        }
-        if !dones.is_empty() {
-            self.commit(&mut dones, events)?;
-        }
-        let now_ms = unix_ms();
-        self.patient(|core| core.tick(now_ms, 0))?;
-        // Before the blocks are visible: a hello must never name less than what was sent.
-        self.share_own();
-        if self.patient(|core| core.flush(now_ms, false))?.unwrap_or(false) {
+        let batches = waiting.drain(..).map(|Batch { ops, done }| (ops, done));
+        let mut surroundings = Surroundings { events, shared: &self.shared };
+        if self.core.round(batches, &mut surroundings)? {
             self.outbox_ready.notify_one();
         }
         let derived = self.core.take_derived();
         if !derived.is_empty() {
             events.derived(derived);
         }
-        self.patient(|core| core.maintain(now_ms))?;
-        if now_ms.saturating_sub(self.shared_ms).unsigned_abs() >= STATUS_INTERVAL_MS {
+        if unix_ms().saturating_sub(self.shared_ms).unsigned_abs() >= STATUS_INTERVAL_MS {
             self.share();
         }
         Ok(())
-    }
-
-    fn commit(
-        &mut self,
-        dones: &mut Vec<oneshot::Sender<Result<(), Refusal>>>,
-        events: &mut dyn EngineEvents,
-    ) -> Result<(), CoreError> {
-        let before = self.core.counters().events;
-        let started = monotonic_us();
-        let answer = match self.core.commit(unix_ms(), 0) {
-            Ok(()) => Ok(()),
-            Err(error) if error.is_full() => {
-                tracing::error!(%error, "the disk is full; nothing is accepted until there is space");
-                Err(Refusal::Full)
-            }
-            Err(error) => {
-                for done in dones.drain(..) {
-                    let _ = done.send(Err(Refusal::Failed(error.to_string())));
-                }
-                return Err(error);
-            }
-        };
-        let took = monotonic_us().saturating_sub(started);
-        for done in dones.drain(..) {
-            let _ = done.send(answer.clone());
-        }
-        self.core.apply()?;
-        events.committed(self.core.counters().events - before, took);
-        Ok(())
-    }
-
-    /// A full disk is waited out (`None`); every other failure ends the engine.
-    fn patient<T>(&mut self, step: impl FnOnce(&mut EdgeCore) -> Result<T, CoreError>) -> Result<Option<T>, CoreError> {
-        match step(&mut self.core) {
-            Ok(done) => Ok(Some(done)),
-            Err(error) if error.is_full() => {
-                tracing::error!(%error, "the disk is full; trying again");
-                Ok(None)
-            }
-            Err(error) => Err(error),
-        }
     }
 
     fn obey(&mut self, control: Control) -> Result<bool, CoreError> {
@@ -346,31 +281,44 @@ impl Engine {
         Ok(false)
     }
 
-    fn share_own(&self) {
-        let own = OwnStreams { epoch: self.core.epoch(), next_seqs: self.core.next_seqs() };
+    /// Publishes what the uplink says of this site.
+    fn share(&mut self) {
+        self.shared_ms = unix_ms();
+        let (own, status) = (self.core.own_streams(), self.core.uplink_status(self.shared_ms));
+        *self.shared.lock().unwrap_or_else(PoisonError::into_inner) = Shared { own, status };
+    }
+}
+
+/// The clocks and the listeners of a round.
+struct Surroundings<'a> {
+    events: &'a mut dyn EngineEvents,
+    shared: &'a Mutex<Shared>,
+}
+
+impl RoundDriver for Surroundings<'_> {
+    type Done = oneshot::Sender<Result<(), Refusal>>;
+
+    fn now_ms(&mut self) -> i64 {
+        unix_ms()
+    }
+
+    fn monotonic_us(&mut self) -> u64 {
+        monotonic_us()
+    }
+
+    fn answer(&mut self, done: Self::Done, answer: Result<(), Refusal>) {
+        let _ = done.send(answer);
+    }
+
+    fn committed(&mut self, events: u64, micros: u64) {
+        self.events.committed(events, micros);
+    }
+
+    fn numbered(&mut self, own: OwnStreams) {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner).own = own;
     }
 
-    /// Publishes what the uplink says of this site.
-    fn share(&mut self) {
-        let now_ms = unix_ms();
-        self.shared_ms = now_ms;
-        let core = &self.core;
-        let pending = Lane::ALL
-            .map(|lane| Pending { events: core.pending_events(lane), bytes: core.queue().lane(lane).pending.bytes });
-        let oldest = core.queue().oldest_pending_ms();
-        let status = Status {
-            now_ms,
-            pending,
-            oldest_pending_age_ms: oldest.map_or(0, |at| now_ms.saturating_sub(at).max(0) as u64),
-            accepted_total: core.accepted_total(),
-            dropped_total: Lane::ALL
-                .iter()
-                .flat_map(|lane| &core.queue().lane(*lane).lives)
-                .map(|life| life.books.tally().dropped)
-                .sum(),
-        };
-        let own = OwnStreams { epoch: core.epoch(), next_seqs: core.next_seqs() };
-        *self.shared.lock().unwrap_or_else(PoisonError::into_inner) = Shared { own, status };
+    fn waits_for_space(&mut self, error: &CoreError) {
+        tracing::error!(%error, "the disk is full; nothing is accepted until there is space");
     }
 }

@@ -2,7 +2,7 @@
 
 use grey_codec::{BlockBuilder, CodecError};
 use grey_ledger::Tally;
-use grey_model::{Compression, Disposition, Epoch, Event, Lane, Seq, SiteId, Stamp};
+use grey_model::{Compression, Disposition, Epoch, Event, Lane, RuleId, Seq, SiteId, Stamp};
 
 use bytes::Bytes;
 
@@ -88,11 +88,23 @@ impl LaneWriter {
         if !self.take_seq() {
             return Ok(false);
         }
-        if let Err(CodecError::Full) = self.builder.push(event) {
-            self.close(stamp, applied);
-            self.builder.push(event)?;
+        let pushed = match self.builder.push(event) {
+            Err(CodecError::Full) => {
+                self.close(stamp, applied);
+                self.builder.push(event)
+            }
+            other => other,
+        };
+        match pushed {
+            Ok(_) => self.open.pending += 1,
+            // Devices' events are checked before they are accepted, so a rule made this one:
+            // it stays here, and the books say so.
+            Err(CodecError::Limit(_)) => {
+                self.add_account(Disposition::Reduced(RuleId(0)), stamp, applied);
+                return Ok(false);
+            }
+            Err(error) => return Err(error),
         }
-        self.open.pending += 1;
         self.opened(stamp);
         if self.builder.events() >= self.policy.block_events_max
             || self.builder.bytes_estimate() >= self.policy.block_bytes_max
@@ -104,9 +116,12 @@ impl LaneWriter {
 
     /// Numbers a sequence that carries no event.
     pub(crate) fn account(&mut self, disposition: Disposition, stamp: Stamp, applied: u64) {
-        if !self.take_seq() {
-            return;
+        if self.take_seq() {
+            self.add_account(disposition, stamp, applied);
         }
+    }
+
+    fn add_account(&mut self, disposition: Disposition, stamp: Stamp, applied: u64) {
         if self.builder.account(disposition, 1) == 0 {
             self.close(stamp, applied);
             // An empty block always takes a sequence.
@@ -161,5 +176,27 @@ impl LaneWriter {
         let mut tally = self.open;
         tally.add(&self.closed_tally);
         tally
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_over_a_limit_takes_its_sequence_and_shows_in_the_books() {
+        let policy = LanePolicy::default_for(Lane::Normal);
+        let site = SiteId::new("site-1").unwrap();
+        let mut writer = LaneWriter::new(site, Epoch(1), Lane::Normal, policy, 0, 0, 0);
+        let stamp = Stamp::at_unix_ms(1_000);
+        let good = Event::reading("press-1", "temperature", 1.0, 0);
+        let long = Event::reading("x".repeat(10_000), "temperature", 1.0, 0);
+        for event in [&good, &long, &good] {
+            writer.forward(event, stamp, 1).unwrap();
+        }
+        assert_eq!((writer.open().pending, writer.open().reduced, writer.next_seq()), (2, 1, 3));
+        let blocks = writer.take_closed(stamp, 1, true);
+        let header = grey_model::BlockHeader::parse(&blocks[0]).unwrap().header;
+        assert_eq!((header.span, header.events, header.accounts.len()), (3, 2, 1));
     }
 }

@@ -15,6 +15,7 @@ mod lane;
 mod open;
 mod query;
 mod record;
+mod round;
 #[cfg(test)]
 mod tests;
 
@@ -41,6 +42,7 @@ use record::{OPS_MAX, RecordHeader, encode_op};
 pub use lane::LanePolicy;
 pub use open::Opened;
 pub use query::{LocalEvent, LocalPage, LocalPosition, LocalQuery};
+pub use round::RoundDriver;
 
 /// Bytes of one intake record before a commit is due.
 const RECORD_BYTES_MAX: usize = 4 << 20;

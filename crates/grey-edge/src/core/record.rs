@@ -148,3 +148,61 @@ pub(crate) fn decode(record: &[u8]) -> Result<(RecordHeader, Vec<Op>), CodecErro
     }
     Ok((header, ops))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use grey_model::Event;
+    use proptest::prelude::*;
+
+    const GOLDEN: &[u8] = include_bytes!("../../tests/golden/intake-record-v1.bin");
+
+    fn ops() -> Vec<Op> {
+        let event = |n: f64| Event::reading("press-1", "temperature", n, 1_767_225_600_000);
+        let key = Qos2Key { client: 0x0123_4567_89ab_cdef, packet_id: 7 };
+        vec![
+            Op::Event { event: event(71.5), lane: None, qos2: None },
+            Op::Event { event: event(72.5), lane: Some(Lane::Critical), qos2: Some(key) },
+            Op::Release(key),
+            Op::Reset { client: 9 },
+            Op::Events { events: vec![(event(1.0), None), (event(2.0), Some(Lane::Normal))], qos2: key },
+        ]
+    }
+
+    fn record() -> (RecordHeader, Vec<u8>) {
+        let ops = ops();
+        let stamp = Stamp { hlc: 77 << 22 | 3, uncertainty_ms: 5 };
+        let header = RecordHeader { stamp, epoch: Epoch(11), next_seqs: [1, 2, 3], ops: ops.len() as u64 };
+        let mut bytes = Vec::new();
+        header.encode(&mut bytes);
+        ops.iter().for_each(|op| assert!(encode_op(op, &mut bytes)));
+        (header, bytes)
+    }
+
+    #[test]
+    fn version_1_stays_readable() {
+        let (header, bytes) = record();
+        assert_eq!(bytes, GOLDEN, "the format changed: give it a new version and keep this file");
+        assert_eq!(decode(GOLDEN).unwrap(), (header, ops()));
+    }
+
+    #[test]
+    fn cut_records_are_refused() {
+        let (_, bytes) = record();
+        for len in 0..bytes.len() {
+            assert!(decode(&bytes[..len]).is_err(), "length {len}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn hostile_bytes_never_panic(mut bytes: Vec<u8>, at in 0_usize..200, with: u8) {
+            let _ = decode(&bytes);
+            bytes.splice(0..0, record().1);
+            if let Some(byte) = bytes.get_mut(at) {
+                *byte = with;
+            }
+            let _ = decode(&bytes);
+        }
+    }
+}

@@ -103,3 +103,28 @@ proptest! {
         prop_assert!(row.balanced);
     }
 }
+
+const GOLDEN: &[u8] = include_bytes!("../../tests/golden/replicated-v1.bin");
+
+#[test]
+fn snapshot_version_1_stays_readable() {
+    let mut hub = Replicated::new(Role::Forwards);
+    hub.apply(1, &block(Lane::Bulk, 0, 10, 5));
+    hub.apply(2, &block(Lane::Critical, 3, 1, 0));
+    hub.apply(3, &Command::Forwarded { lane: Lane::Bulk, upto: 2 }.encode());
+    hub.apply(4, &block(Lane::Bulk, 20, 4, 0));
+    let report = SiteReport {
+        site: SiteId::new("site-1").unwrap(),
+        epoch: Epoch(7),
+        hub: SiteId::new("hub-1").unwrap(),
+        state: crate::SiteState::Degraded,
+        last_seen_ms: 1_767_225_600_000,
+        reported_ms: 1_767_225_600_500,
+        pending: Default::default(),
+        oldest_pending_age_ms: 4,
+        accepted_total: 30,
+    };
+    hub.apply(5, &Command::Sites(vec![report]).encode());
+    assert_eq!(hub.snapshot(), GOLDEN, "the format changed: give it a new version and keep this file");
+    assert_eq!(Replicated::restore(GOLDEN), Ok(hub));
+}

@@ -1,0 +1,139 @@
+//! One round of the edge: commit what producers sent, answer them, evaluate,
+//! and hand blocks to the outbox.
+//!
+//! The order of the steps is what the promises rest on, so it stands here and
+//! not in a driver: the engine's thread and the simulation run this code.
+
+use grey_ingest::{Op, Refusal};
+use grey_model::Lane;
+use grey_sync::{OwnStreams, Pending, Status};
+
+use super::{CoreError, EdgeCore, StageError};
+
+/// What producers are told to wait when the outbox is full, ms.
+const RETRY_AFTER_MS: u64 = 1_000;
+
+/// What a round needs of whoever drives it.
+pub trait RoundDriver {
+    /// Where the answer to one batch goes.
+    type Done;
+
+    /// The wall clock, Unix ms.
+    fn now_ms(&mut self) -> i64;
+
+    /// Microseconds of a clock that only moves forward.
+    fn monotonic_us(&mut self) -> u64;
+
+    /// A batch is durable, or refused. The producer may be acknowledged now.
+    fn answer(&mut self, done: Self::Done, answer: Result<(), Refusal>);
+
+    /// A commit has ended: events in it and how long the disk took, µs.
+    fn committed(&mut self, events: u64, micros: u64);
+
+    /// What the site has numbered. Comes before the blocks are visible: a hello must never
+    /// name less than what was sent.
+    fn numbered(&mut self, own: OwnStreams);
+
+    /// The disk is full. Nothing was lost, and the next round tries again.
+    fn waits_for_space(&mut self, error: &CoreError);
+}
+
+impl EdgeCore {
+    /// Runs one round. Returns true when the uplink has something new to send.
+    ///
+    /// # Errors
+    /// Every failure of the disk but a full one. It is final: open the directory again.
+    pub fn round<D: RoundDriver>(
+        &mut self,
+        batches: impl IntoIterator<Item = (Vec<Op>, D::Done)>,
+        driver: &mut D,
+    ) -> Result<bool, CoreError> {
+        let mut dones = Vec::new();
+        for (ops, done) in batches {
+            match self.stage(ops) {
+                Ok(()) => dones.push(done),
+                Err(StageError::Full { .. }) => {
+                    driver.answer(done, Err(Refusal::Backpressure { retry_after_ms: RETRY_AFTER_MS }));
+                }
+                Err(error @ StageError::Recovering) => driver.answer(done, Err(Refusal::Failed(error.to_string()))),
+            }
+            if self.wants_commit() {
+                self.commit_and_answer(&mut dones, driver)?;
+            }
+        }
+        if !dones.is_empty() {
+            self.commit_and_answer(&mut dones, driver)?;
+        }
+        let now_ms = driver.now_ms();
+        self.patient(driver, |core| core.tick(now_ms, 0))?;
+        driver.numbered(self.own_streams());
+        let has_new = self.patient(driver, |core| core.flush(now_ms, false))?.unwrap_or(false);
+        self.patient(driver, |core| core.maintain(now_ms))?;
+        Ok(has_new)
+    }
+
+    fn commit_and_answer<D: RoundDriver>(
+        &mut self,
+        dones: &mut Vec<D::Done>,
+        driver: &mut D,
+    ) -> Result<(), CoreError> {
+        let before = self.counters().events;
+        let (now_ms, started) = (driver.now_ms(), driver.monotonic_us());
+        let answer = match self.commit(now_ms, 0) {
+            Ok(()) => Ok(()),
+            Err(error) if error.is_full() => {
+                driver.waits_for_space(&error);
+                Err(Refusal::Full)
+            }
+            Err(error) => {
+                for done in dones.drain(..) {
+                    driver.answer(done, Err(Refusal::Failed(error.to_string())));
+                }
+                return Err(error);
+            }
+        };
+        let took = driver.monotonic_us().saturating_sub(started);
+        for done in dones.drain(..) {
+            driver.answer(done, answer.clone());
+        }
+        self.apply()?;
+        driver.committed(self.counters().events - before, took);
+        Ok(())
+    }
+
+    /// A full disk is waited out (`None`); every other failure ends the core.
+    fn patient<T, D: RoundDriver>(
+        &mut self,
+        driver: &mut D,
+        step: impl FnOnce(&mut EdgeCore) -> Result<T, CoreError>,
+    ) -> Result<Option<T>, CoreError> {
+        match step(self) {
+            Ok(done) => Ok(Some(done)),
+            Err(error) if error.is_full() => {
+                driver.waits_for_space(&error);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What the site says of its own streams in a hello.
+    pub fn own_streams(&self) -> OwnStreams {
+        OwnStreams { epoch: self.epoch(), next_seqs: self.next_seqs() }
+    }
+
+    /// What the site says of itself in a heartbeat.
+    pub fn uplink_status(&self, now_ms: i64) -> Status {
+        let pending = Lane::ALL
+            .map(|lane| Pending { events: self.pending_events(lane), bytes: self.queue().lane(lane).pending.bytes });
+        let oldest = self.queue().oldest_pending_ms();
+        let lives = Lane::ALL.iter().flat_map(|lane| &self.queue().lane(*lane).lives);
+        Status {
+            now_ms,
+            pending,
+            oldest_pending_age_ms: oldest.map_or(0, |at| now_ms.saturating_sub(at).max(0) as u64),
+            accepted_total: self.accepted_total(),
+            dropped_total: lives.map(|life| life.books.tally().dropped).sum(),
+        }
+    }
+}

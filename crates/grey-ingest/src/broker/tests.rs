@@ -1,3 +1,5 @@
+//! The tree against plain matching, retained messages, and subscribers that are slow.
+
 use std::task::{Context, Poll, Waker};
 
 use proptest::prelude::*;

@@ -11,3 +11,5 @@ mod session;
 
 pub use config::ServerConfig;
 pub use session::client_key;
+#[cfg(any(test, feature = "fuzzing"))]
+pub use session::exercise;

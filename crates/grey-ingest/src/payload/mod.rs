@@ -132,6 +132,24 @@ fn read_items(payload: &[u8], scope: Scope, memo: &mut NameMemo) -> Result<Read,
     slow::read(payload, scope)
 }
 
+/// Reads a payload with both readers, which must agree: for the fuzz target and
+/// a property test. Returns whether the fast one took it.
+#[cfg(any(test, feature = "fuzzing"))]
+pub fn assert_readers_agree(payload: &[u8]) -> bool {
+    [Scope::Topic, Scope::Whole].into_iter().all(|scope| readers_agree(payload, scope))
+}
+
+#[cfg(any(test, feature = "fuzzing"))]
+fn readers_agree(payload: &[u8], scope: Scope) -> bool {
+    let Some(fast) = fast::read(payload, scope, &mut NameMemo::default()) else { return false };
+    match slow::read(payload, scope) {
+        // As text, where -0 and 0 differ.
+        Ok(slow) => assert_eq!(format!("{fast:?}"), format!("{slow:?}"), "{}", String::from_utf8_lossy(payload)),
+        Err(error) => panic!("only the fast reader takes {}: {error}", String::from_utf8_lossy(payload)),
+    }
+    true
+}
+
 /// Reads the payload of a message to a topic that stands for `device` and
 /// `stream`. Calls `emit` for every event, in order, or not at all: one bad
 /// element refuses the whole payload, which then goes to the dead-letter store

@@ -1,3 +1,5 @@
+//! What payloads give, what their refusals say, and that both readers agree.
+
 use grey_model::{Quality, Value};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -192,17 +194,6 @@ fn json_bodies_are_an_object_or_an_array_of_objects() {
     }
 }
 
-/// Both readers' results as text, where -0 and 0 differ.
-fn agree(payload: &[u8], scope: Scope) -> bool {
-    let fast = fast::read(payload, scope, &mut NameMemo::default());
-    if let Some(fast) = &fast {
-        let slow = slow::read(payload, scope);
-        let slow = slow.unwrap_or_else(|error| panic!("{}: {error}", String::from_utf8_lossy(payload)));
-        assert_eq!(format!("{fast:?}"), format!("{slow:?}"), "{}", String::from_utf8_lossy(payload));
-    }
-    fast.is_some()
-}
-
 fn number() -> impl Strategy<Value = String> {
     prop_oneof![
         any::<i64>().prop_map(|n| n.to_string()),
@@ -272,35 +263,35 @@ proptest! {
     #[test]
     fn the_fast_reader_agrees_with_the_complete_one(payload in payload(), at: prop::sample::Index, byte: u8) {
         for scope in [Scope::Topic, Scope::Whole] {
-            agree(payload.as_bytes(), scope);
+            readers_agree(payload.as_bytes(), scope);
             let mut damaged = payload.clone().into_bytes();
             if !damaged.is_empty() {
                 let at = at.index(damaged.len());
                 damaged[at] = byte;
-                agree(&damaged, scope);
-                agree(&damaged[..at], scope);
+                readers_agree(&damaged, scope);
+                readers_agree(&damaged[..at], scope);
             }
         }
     }
 
     #[test]
     fn ordinary_payloads_take_the_fast_reader(value in -1e9..1e9_f64, ts in 0..TIME_MAX_MS, id in "[0-9a-f]{32}") {
-        prop_assert!(agree(value.to_string().as_bytes(), Scope::Topic));
+        prop_assert!(readers_agree(value.to_string().as_bytes(), Scope::Topic));
         let object = format!(
             r#"{{"value": {value}, "ts": {ts}, "unit": "°C", "id": "{id}", "quality": "good", "priority": "bulk", "attributes": {{"a": "b"}}}}"#
         );
-        prop_assert!(agree(object.as_bytes(), Scope::Topic));
+        prop_assert!(readers_agree(object.as_bytes(), Scope::Topic));
         let vector = format!(r#"[{object}, {{"value":[{value},1,2]}}, {{"value":{{"x":{value}}}}}, 5]"#);
-        prop_assert!(agree(vector.as_bytes(), Scope::Topic));
+        prop_assert!(readers_agree(vector.as_bytes(), Scope::Topic));
         let whole = format!(r#"{{"device":"d","stream":"s","value":{value}}}"#);
-        prop_assert!(agree(whole.as_bytes(), Scope::Whole));
+        prop_assert!(readers_agree(whole.as_bytes(), Scope::Whole));
     }
 
     #[test]
     fn hostile_payloads_never_panic(bytes in vec(any::<u8>(), 0..60), text in "[\\[\\]{}\":,0-9eE.+-]{0,40}") {
         for payload in [bytes.as_slice(), text.as_bytes()] {
-            agree(payload, Scope::Topic);
-            agree(payload, Scope::Whole);
+            readers_agree(payload, Scope::Topic);
+            readers_agree(payload, Scope::Whole);
             read_json(payload, 0);
             read_ndjson(payload, 0);
             let name = Name::from("n");

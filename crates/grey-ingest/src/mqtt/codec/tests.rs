@@ -1,3 +1,5 @@
+//! Round trips of every packet, hostile bytes, and one case for each fault.
+
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;

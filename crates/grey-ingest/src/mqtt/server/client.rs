@@ -24,6 +24,9 @@ use crate::mqtt::session::{Close, Opening, Rejection, Session, Turn, open};
 /// Batches of one connection that may wait to become durable: a pipeline deep
 /// enough to keep reading through a commit, and a bound on what it holds.
 const PENDING_MAX: usize = 64;
+/// Operations of one connection that may wait to become durable: with small
+/// packets a batch is thousands of them, each larger in memory than on the wire.
+const PENDING_OPS_MAX: usize = 16_384;
 /// Bytes that may wait for a peer that does not read before it is not read from either.
 const OUT_BYTES_MAX: usize = 64 * 1024;
 
@@ -44,6 +47,7 @@ enum Phase {
 struct Pending {
     /// `None` for what needs not become durable, but must keep its place.
     done: Option<oneshot::Receiver<Result<(), Refusal>>>,
+    ops: usize,
     acks: Vec<u8>,
     credits: u32,
     forwards: Vec<Arc<Message>>,
@@ -75,6 +79,7 @@ pub(super) struct Client {
     /// Bytes for the peer.
     pub(super) out: Vec<u8>,
     pending: VecDeque<Pending>,
+    pending_ops: usize,
     blocked: Option<Box<Blocked>>,
     timer: Option<Pin<Box<Sleep>>>,
     keep_alive: Duration,
@@ -93,6 +98,7 @@ impl Client {
             phase: Phase::Greeting,
             out: Vec::new(),
             pending: VecDeque::new(),
+            pending_ops: 0,
             blocked: None,
             timer: Some(Box::pin(tokio::time::sleep(timeout))),
             keep_alive: Duration::ZERO,
@@ -116,6 +122,7 @@ impl Client {
         self.ending.is_none()
             && self.blocked.is_none()
             && self.pending.len() < PENDING_MAX
+            && self.pending_ops < PENDING_OPS_MAX
             && self.out.len() < OUT_BYTES_MAX
             && !matches!(self.phase, Phase::TakingOver { .. })
     }
@@ -235,9 +242,9 @@ impl Client {
         turn.count(&self.shared.config.counters);
         let Turn { ops, acks, credits, forwards, replies, .. } = turn;
         self.out.extend_from_slice(&replies);
-        let mut done = None;
+        let (mut done, ops_count) = (None, ops.len());
         if !ops.is_empty() {
-            self.ops_hint = ops.len() as u32;
+            self.ops_hint = ops_count as u32;
             let (sender, receiver) = oneshot::channel();
             done = Some(receiver);
             match self.shared.intake.try_send(Batch { ops, done: sender }) {
@@ -252,7 +259,8 @@ impl Client {
             }
         }
         if done.is_some() || !acks.is_empty() || !forwards.is_empty() {
-            self.pending.push_back(Pending { done, acks, credits, forwards });
+            self.pending_ops += ops_count;
+            self.pending.push_back(Pending { done, ops: ops_count, acks, credits, forwards });
         }
     }
 
@@ -280,6 +288,7 @@ impl Client {
                 },
             };
             let Some(pending) = self.pending.pop_front() else { return };
+            self.pending_ops -= pending.ops;
             match outcome {
                 Ok(()) => self.release(pending),
                 Err(refusal) => {

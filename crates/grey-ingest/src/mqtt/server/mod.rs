@@ -1,8 +1,8 @@
 //! Sockets, tasks and timers of the MQTT server.
 //!
 //! [`serve`] accepts connections and gives each a task of its own. The task is
-//! one small future ([`connection`]) around one state ([`client`]); it owns no
-//! read buffer ([`scratch`]), and its write buffer is given back when it idles.
+//! one small future (`connection`) around one state (`client`); it owns no
+//! read buffer (`scratch`), and its write buffer is given back when it idles.
 
 #![allow(clippy::disallowed_methods, reason = "a driver: it owns the clock")]
 

@@ -242,6 +242,24 @@ async fn a_full_intake_stops_the_reading_and_loses_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_waits_for_a_slow_disk_is_bounded() {
+    let mut site = site_with(1_000, |_| {});
+    let mut device = site.device(V311, "pump-7").await;
+    let packets: Vec<_> = (0..60_000).map(|_| publish(Qos::AtMostOnce, 0)).collect();
+    let mut send = Box::pin(device.send(&packets));
+    assert!(tokio::time::timeout(Duration::from_millis(1), &mut send).await.is_err());
+    let mut held = Vec::new();
+    while let Ok(batch) = site.intake.try_recv() {
+        held.push(batch);
+    }
+    let ops: usize = held.iter().map(|batch| batch.ops.len()).sum();
+    assert!((16_384..24_000).contains(&ops), "{ops}");
+    held.into_iter().for_each(done);
+    assert!(tokio::time::timeout(Duration::from_millis(1), &mut send).await.is_err());
+    assert!(!site.intake.is_empty(), "it reads on");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_refused_batch_is_not_acknowledged_and_ends_the_connection() {
     let mut site = site();
     let cases = [

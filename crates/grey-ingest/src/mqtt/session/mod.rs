@@ -7,6 +7,8 @@
 //! live here too.
 
 mod connect;
+#[cfg(any(test, feature = "fuzzing"))]
+mod exercise;
 mod inbound;
 mod outbound;
 mod route;
@@ -29,6 +31,8 @@ use crate::intake::{Op, Refusal};
 use crate::payload::NameMemo;
 pub use connect::client_key;
 pub(crate) use connect::{Opening, Rejection, open};
+#[cfg(any(test, feature = "fuzzing"))]
+pub use exercise::exercise;
 use outbound::Subscriber;
 use route::RouteCache;
 

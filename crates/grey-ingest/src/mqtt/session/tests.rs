@@ -1,7 +1,10 @@
+//! Sessions packet by packet, without a socket.
+
 use std::task::{Context as Task, Waker};
 
 use bytes::Bytes;
 use grey_model::{Event, Lane};
+use proptest::prelude::*;
 
 use super::*;
 use crate::auth::{Admission, Authenticator, Login};
@@ -520,5 +523,77 @@ fn a_known_topic_is_remembered_and_the_memory_is_bounded() {
     assert!(cache.len() < 4_000, "{}", cache.len());
     for bad in [&b"grey/a/+"[..], b"", b"a\0b", b"\xff"] {
         assert!(cache.get(bad, &site.config.topics).is_err());
+    }
+}
+
+/// Packets that a hostile client may string together, legal and not.
+fn hostile(version: Version) -> impl Strategy<Value = Vec<u8>> {
+    let topic = prop_oneof![
+        Just("grey/a/t"),
+        Just("grey//t"),
+        Just("local/x"),
+        Just("$SYS/x"),
+        Just("a/+"),
+        Just(""),
+        Just("#"),
+        Just("+/+")
+    ];
+    let payload = prop_oneof![Just("21.5"), Just("[1,2]"), Just("[]"), Just("hot"), Just("")];
+    let qos = prop_oneof![Just(Qos::AtMostOnce), Just(Qos::AtLeastOnce), Just(Qos::ExactlyOnce)];
+    let properties = proptest::sample::select(vec![
+        vec![],
+        block(&[Property::TopicAlias(1)]),
+        block(&[Property::TopicAlias(40)]),
+        block(&[Property::MessageExpiry(1), Property::UserProperty("a", "b")]),
+    ]);
+    (0..9_u8, topic, payload, qos, 1..4_u16, any::<(bool, bool)>(), properties, 0..12_u8).prop_map(
+        move |(kind, topic, payload, qos, id, (dup, retain), properties, damage)| {
+            let mut bytes = Vec::new();
+            let mut filters = Vec::new();
+            let none = Properties::default();
+            match kind {
+                0..4 => Packet::Publish(Publish {
+                    dup: dup && qos != Qos::AtMostOnce,
+                    qos,
+                    retain,
+                    topic,
+                    packet_id: if qos == Qos::AtMostOnce { 0 } else { id },
+                    properties: if version == Version::V5 { Properties::trusted(&properties) } else { none },
+                    payload: payload.as_bytes(),
+                })
+                .encode(version, &mut bytes),
+                4 => ack(AckKind::PubRel, id).encode(version, &mut bytes),
+                5 => ack(AckKind::PubAck, id).encode(version, &mut bytes),
+                6 => Packet::PingReq.encode(version, &mut bytes),
+                7 => {
+                    Subscriptions::write(topic, SubscribeOptions { qos, ..SubscribeOptions::default() }, &mut filters);
+                    let filters = Subscriptions::check(&filters, version).unwrap();
+                    Packet::Subscribe(Subscribe { packet_id: id, properties: none, filters })
+                        .encode(version, &mut bytes);
+                }
+                _ => {
+                    Filters::write(topic, &mut filters);
+                    let filters = Filters::check(&filters).unwrap();
+                    Packet::Unsubscribe(Unsubscribe { packet_id: id, properties: none, filters })
+                        .encode(version, &mut bytes);
+                }
+            }
+            if damage == 0 {
+                let at = usize::from(id) % bytes.len();
+                bytes[at] ^= 1 << (id % 8);
+            }
+            bytes
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn a_hostile_client_gets_packets_or_a_farewell(
+        (version, packets) in prop_oneof![Just(Version::V311), Just(Version::V5)]
+            .prop_flat_map(|version| (Just(version), proptest::collection::vec(hostile(version), 0..40))),
+        clean: bool, chunk in 1..200_usize,
+    ) {
+        exercise(version, clean, &packets.concat(), chunk);
     }
 }

@@ -310,6 +310,8 @@ impl Group {
         }
         if self.ticks.is_multiple_of(COMMIT_TICKS) {
             self.commit_due = true;
+            // In case the disk was full the last time.
+            self.compaction_due = true;
         }
         for peer in self.senders.tick(self.config.election_ticks.start, TRANSFER_RETRIES_MAX) {
             self.transfers_ended.insert(peer, SnapshotStatus::Failure);
@@ -692,5 +694,19 @@ impl Group {
             Err(error) if error.is_full() => Ok(()),
             done => done,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_may_move_between_threads_and_its_readers_may_be_shared() {
+        fn is_send<T: Send>() {}
+        fn is_sync<T: Sync>() {}
+        is_send::<Group>();
+        is_send::<EntryReader>();
+        is_sync::<EntryReader>();
     }
 }

@@ -10,6 +10,9 @@ use raft::{Raft, StateRole};
 
 use crate::store::Store;
 
+/// Terms stay far below what the files and messages can hold.
+const TERM_MAX: u64 = crate::entry::NUMBER_MAX >> 2;
+
 /// What to do with a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
@@ -24,6 +27,9 @@ pub(crate) enum Verdict {
 pub(crate) fn judge(raft: &Raft<Store>, message: &Message, may_vote: bool) -> Result<Verdict, &'static str> {
     if message.term == 0 {
         return Err("a message without a term is a local one");
+    }
+    if message.term > TERM_MAX {
+        return Err("a term that no group reaches");
     }
     let last = raft.raft_log.last_index();
     match message.msg_type {

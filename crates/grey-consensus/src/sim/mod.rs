@@ -2,5 +2,6 @@
 //! repeats and reorders, and checks of what may never happen. One seed, one run.
 
 mod check;
+mod hostile;
 mod tests;
 mod world;

@@ -373,6 +373,7 @@ impl World {
                     self.stop(id, true);
                     return Ok(());
                 }
+                Err(error) if error.is_full() => {}
                 Err(error) => return Err(format!("member {id}: {error:?}")),
             }
         }

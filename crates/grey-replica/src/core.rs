@@ -14,16 +14,28 @@ use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use bytes::Bytes;
-use grey_consensus::{ConsensusError, EntryReader, Group, ProposeError, Restored, Role as GroupRole, Status, StepError};
+use grey_consensus::{
+    ConsensusError, EntryReader, Group, ProposeError, Restored, Role as GroupRole, Status, StepError,
+};
 use grey_disk::Disk;
 use grey_ledger::{Applied, Command, Replicated, Role, SiteReport, SnapshotError};
 use grey_model::{Lane, Seq};
 use grey_sync::Outcome;
 
-/// Entries applied between two checkpoints: bounds the replay at a start.
-const CHECKPOINT_ENTRIES: u64 = 20_000;
-/// Bytes applied between two checkpoints.
-const CHECKPOINT_BYTES: u64 = 64 << 20;
+/// When a checkpoint is due: what was applied since the last one bounds the replay at a start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CheckpointPolicy {
+    /// Entries applied.
+    pub entries_max: u64,
+    /// Bytes applied.
+    pub bytes_max: u64,
+}
+
+impl Default for CheckpointPolicy {
+    fn default() -> Self {
+        Self { entries_max: 20_000, bytes_max: 64 << 20 }
+    }
+}
 
 /// Why a replica cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -100,6 +112,7 @@ pub struct ReplicaCore {
     leading: Option<u64>,
     /// Acknowledged by the tier above and not yet proposed, by lane.
     acked: [Option<u64>; 3],
+    checkpoints: CheckpointPolicy,
     entries_since_checkpoint: u64,
     bytes_since_checkpoint: u64,
 }
@@ -112,9 +125,20 @@ impl ReplicaCore {
         role: Role,
         config: grey_consensus::Config,
     ) -> Result<(Self, Restored), ReplicaError> {
+        Self::open_with(disk, dir, role, config, Replicated::restore)
+    }
+
+    /// Like [`ReplicaCore::open`], with another way to load the state of the checkpoint found.
+    pub fn open_with(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        role: Role,
+        config: grey_consensus::Config,
+        restore: impl FnOnce(&[u8]) -> Result<Replicated, SnapshotError>,
+    ) -> Result<(Self, Restored), ReplicaError> {
         let (group, restored) = Group::open(disk, dir, config)?;
         let state = match &restored.checkpoint {
-            Some((_, bytes)) => Replicated::restore(bytes)?,
+            Some((_, bytes)) => restore(bytes)?,
             None => Replicated::new(role),
         };
         let core = Self {
@@ -127,6 +151,7 @@ impl ReplicaCore {
             proof: None,
             leading: None,
             acked: [None; 3],
+            checkpoints: CheckpointPolicy::default(),
             entries_since_checkpoint: 0,
             bytes_since_checkpoint: 0,
         };
@@ -253,9 +278,15 @@ impl ReplicaCore {
         self.leading
     }
 
+    /// Changes when a checkpoint is due.
+    pub fn set_checkpoint_policy(&mut self, policy: CheckpointPolicy) {
+        self.checkpoints = policy;
+    }
+
     /// True when the replay that a restart would need has grown long.
     pub fn is_checkpoint_due(&self) -> bool {
-        self.entries_since_checkpoint >= CHECKPOINT_ENTRIES || self.bytes_since_checkpoint >= CHECKPOINT_BYTES
+        self.entries_since_checkpoint >= self.checkpoints.entries_max
+            || self.bytes_since_checkpoint >= self.checkpoints.bytes_max
     }
 
     /// Saves the state and lets the log go up to what the state still needs. A

@@ -280,7 +280,9 @@ impl Engine {
             events.applied(round.blocks.len());
         }
         for (token, outcome) in round.outcomes {
-            let Some(Proposed { completion, events: count, bytes, at }) = self.proposed.remove(&token) else { continue };
+            let Some(Proposed { completion, events: count, bytes, at }) = self.proposed.remove(&token) else {
+                continue;
+            };
             match outcome {
                 Outcome::Committed => {
                     completion.committed();

@@ -52,11 +52,11 @@ pub(crate) fn api(readiness: &Readiness, metrics: &TierMetrics, dashboard: bool)
                 .list_parameters()
                 .answers_list("sites", object()),
         )
-        .route(
-            Route::get("/v1/sites/{id}", "One site", get_site)
-                .path_parameter("id", "the site")
-                .answers(200, "The site and its ledger", object()),
-        )
+        .route(Route::get("/v1/sites/{id}", "One site", get_site).path_parameter("id", "the site").answers(
+            200,
+            "The site and its ledger",
+            object(),
+        ))
         .route(
             Route::get("/v1/ledger", "What became of every sequence of every site", get_ledger)
                 .list_parameters()
@@ -219,10 +219,8 @@ async fn get_sites(State(tier): Tier, query: ListQuery) -> Result<Response, Prob
     });
     let page: Vec<&(SiteReport, &str)> = wanted.by_ref().take(query.limit).collect();
     let more = wanted.next().is_some();
-    let cursor = page
-        .last()
-        .filter(|_| more)
-        .map(|(report, _)| query.cursor(Position::Name(report.site.as_str().to_owned())));
+    let cursor =
+        page.last().filter(|_| more).map(|(report, _)| query.cursor(Position::Name(report.site.as_str().to_owned())));
     let entries: Vec<Json> = page.iter().map(|(report, state)| site_json(report, state)).collect();
     Ok(list_reply("sites", &entries, cursor))
 }
@@ -249,12 +247,12 @@ async fn get_ledger(State(tier): Tier, query: ListQuery) -> Result<Response, Pro
         Some(Position::Stream { key, .. }) => Some(key.clone()),
         _ => None,
     };
-    let key = |row: &grey_ledger::Row| grey_model::StreamKey { site: row.site.clone(), epoch: row.epoch, lane: row.lane };
+    let key =
+        |row: &grey_ledger::Row| grey_model::StreamKey { site: row.site.clone(), epoch: row.epoch, lane: row.lane };
     let mut wanted = rows.iter().filter(|row| after.as_ref().is_none_or(|after| key(row) > *after));
     let page: Vec<&grey_ledger::Row> = wanted.by_ref().take(query.limit).collect();
     let more = wanted.next().is_some();
-    let cursor =
-        page.last().filter(|_| more).map(|row| query.cursor(Position::Stream { key: key(row), seq: 0 }));
+    let cursor = page.last().filter(|_| more).map(|row| query.cursor(Position::Stream { key: key(row), seq: 0 }));
     Ok(list_reply("ledger", &page, cursor))
 }
 

@@ -8,6 +8,7 @@
 
 pub mod core;
 pub mod engine;
+pub mod greeting;
 mod http;
 pub mod index;
 mod metrics;

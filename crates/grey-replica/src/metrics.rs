@@ -38,7 +38,6 @@ pub(crate) struct TierMetrics {
 impl TierMetrics {
     pub(crate) fn new(config: &ReplicaConfig) -> Self {
         let registry = Metrics::new();
-        registry.build_info(config.tier, env!("CARGO_PKG_VERSION"), option_env!("GREY_REVISION").unwrap_or("unknown"));
         let node = config.node_id.to_string();
         let tier = if config.tier == "coordinator" {
             Tier::Coordinator { coordinator: CoordinatorMetrics::new(&registry) }
@@ -100,11 +99,8 @@ impl TierMetrics {
         let state = handle.state.read();
         let known = state.sites().filter(|r| !live.iter().any(|l| l.site == r.site));
         let rows = live.iter().chain(known).map(|report| {
-            let labels = SiteLabels {
-                site: report.site.clone(),
-                hub: report.hub.to_string(),
-                region: self.region.clone(),
-            };
+            let labels =
+                SiteLabels { site: report.site.clone(), hub: report.hub.to_string(), region: self.region.clone() };
             let figures = SiteFigures {
                 state: match sessions.state_now(report, now_ms) {
                     grey_ledger::SiteState::Online => SiteState::Online,

@@ -15,7 +15,7 @@ use grey_consensus::{Condition, Role as GroupRole};
 use grey_disk::{Disk, Lock, RealDisk, UnsyncedDisk};
 use grey_ledger::Role;
 use grey_model::limits::BLOCK_BYTES_MAX;
-use grey_model::{BlockHeader, Lane, SiteId, StreamKey};
+use grey_model::{BlockHeader, SiteId};
 use grey_net::peers::{Peers, PeersConfig};
 use grey_net::uplink_client::{self, LinkStatus, Ports};
 use grey_net::uplink_server::{
@@ -23,23 +23,20 @@ use grey_net::uplink_server::{
 };
 use grey_net::{ListenError, listen};
 use grey_store::{StoreError, StoreOptions};
-use grey_sync::{
-    Action, Heartbeat, Hello, ReceiverConfig, ReceiverStats, RejectCode, SenderConfig, SiteReport,
-};
+use grey_sync::{Action, Heartbeat, Hello, ReceiverConfig, ReceiverStats, SenderConfig, SiteReport};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::core::{ReplicaCore, ReplicaError};
 use crate::engine::{Engine, EngineError, EngineEvents, EngineHandle, Input, Standing};
+use crate::greeting::{greet, leader_address, reports_upward};
 use crate::http::{self, Shared};
 use crate::index::{BlockIndex, IndexError};
 use crate::metrics::TierMetrics;
 use crate::outbox::{ReplicaOutbox, SiteSource};
-use crate::sites::{Sessions, SiteThresholds, upward};
+use crate::sites::{Sessions, SiteThresholds};
 
-/// Bytes of blocks that one sender may have unacknowledged.
-const WINDOW_BYTES: u64 = 8 << 20;
 /// Raft messages that wait for the engine.
 const INBOUND_MAX: usize = 4_096;
 /// How long stopping may take before what is left is cut off.
@@ -150,6 +147,7 @@ pub struct ReplicaNode {
     notes: Vec<String>,
     readiness: Readiness,
     handle: EngineHandle,
+    metrics: Arc<TierMetrics>,
     peers: Option<Peers>,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
@@ -206,7 +204,7 @@ impl ReplicaNode {
             handle: handle.clone(),
             sessions: Arc::clone(&sessions),
             members: config.members.clone(),
-            is_coordinator: config.upstream.is_empty() && config.tier == "coordinator",
+            role: tier_role(&config),
         });
         let server = UplinkServerConfig {
             receiver: ReceiverConfig { node: config.node_id, ..ReceiverConfig::default() },
@@ -233,6 +231,7 @@ impl ReplicaNode {
         tasks.spawn(async move {
             grey_api::serve(http, router, http_config, async move { stopped(&mut http_stop).await }).await;
         });
+        let registry = Arc::clone(&metrics);
         let keeper = Keeper {
             config,
             handle: handle.clone(),
@@ -245,7 +244,7 @@ impl ReplicaNode {
             uplink: None,
         };
         tasks.spawn(keeper.run(stopping));
-        Ok(Self { addresses, notes, readiness, handle, peers, stop, tasks, engine_end, _lock: lock })
+        Ok(Self { addresses, notes, readiness, handle, metrics: registry, peers, stop, tasks, engine_end, _lock: lock })
     }
 
     /// The bound addresses by kind: `raft`, `sync`, `http`.
@@ -256,6 +255,11 @@ impl ReplicaNode {
     /// What was damaged in the data directory, and what was done about it.
     pub fn notes(&self) -> &[String] {
         &self.notes
+    }
+
+    /// What `/metrics` shows, to add to.
+    pub fn metrics(&self) -> &grey_api::Metrics {
+        self.metrics.registry()
     }
 
     /// Resolves when the engine has ended by itself: its disk failed.
@@ -287,6 +291,10 @@ impl ReplicaNode {
     }
 }
 
+fn tier_role(config: &ReplicaConfig) -> Role {
+    if config.tier == "coordinator" { Role::Keeps } else { Role::Forwards }
+}
+
 fn open_core(
     config: &ReplicaConfig,
     disk: Arc<dyn Disk>,
@@ -297,7 +305,7 @@ fn open_core(
     let mut consensus = grey_consensus::Config::new(config.node_id, members, entropy());
     consensus.tick_ms = config.tick.as_millis() as u64;
     consensus.election_ticks = config.election_ticks.clone();
-    let role = if config.tier == "coordinator" { Role::Keeps } else { Role::Forwards };
+    let role = tier_role(config);
     let (core, restored) = ReplicaCore::open(disk, Path::new("raft"), role, consensus.clone())
         .map_err(|source| StartError::State { path: data_dir.into(), source: Box::new(source) })?;
     if let Condition::Damaged { .. } = &restored.condition {
@@ -382,40 +390,23 @@ struct Host {
     handle: EngineHandle,
     sessions: Arc<Sessions>,
     members: Vec<Member>,
-    is_coordinator: bool,
+    role: Role,
 }
 
 impl Host {
     fn leader_address(&self) -> Option<String> {
-        leader_address(&self.handle.standing.borrow(), &self.members)
+        leader_address(&self.handle.standing.borrow().consensus, &self.members)
     }
-}
-
-fn leader_address(standing: &Standing, members: &[Member]) -> Option<String> {
-    let leader = standing.consensus.leader?;
-    members.iter().find(|member| member.id == leader).map(|member| member.sync.clone())
 }
 
 impl UplinkHost for Host {
     fn hello(&self, peer: Peer, hello: &Hello) -> HelloAnswer {
-        let Some(term) = self.handle.standing.borrow().leading else {
-            return HelloAnswer::Redirect { address: self.leader_address() };
-        };
-        if self.is_coordinator != (hello.role == grey_sync::Role::Hub) {
-            let message = match hello.role {
-                grey_sync::Role::Hub => "a hub belongs to a coordinator, and this is a hub",
-                grey_sync::Role::Edge => "an edge agent belongs to a hub, and this is a coordinator",
-            };
-            return HelloAnswer::Reject { code: RejectCode::NotAllowed, message: message.into() };
+        let (leading, leader) = (self.handle.standing.borrow().leading, self.leader_address());
+        let answer = greet(hello, self.role, leading, leader, &self.handle.state.read());
+        if matches!(answer, HelloAnswer::Accept { .. }) {
+            self.sessions.opened(peer.session, hello, unix_ms());
         }
-        self.sessions.opened(peer.session, hello, unix_ms());
-        let state = self.handle.state.read();
-        let coverage = Lane::ALL.map(|lane| {
-            let key = StreamKey { site: hello.sender.clone(), epoch: hello.epoch, lane };
-            let ranges = state.coverage(&key).iter().collect();
-            (key, ranges)
-        });
-        HelloAnswer::Accept { coverage: coverage.into(), window_bytes: WINDOW_BYTES, term }
+        answer
     }
 
     fn propose(&self, _: Peer, block: Bytes, header: BlockHeader, completion: Completion) {
@@ -483,7 +474,7 @@ impl Keeper {
         let leadership = if leads {
             Leadership::Leading
         } else {
-            Leadership::Following { leader: leader_address(standing, &self.config.members) }
+            Leadership::Following { leader: leader_address(&standing.consensus, &self.config.members) }
         };
         let changed = *self.leadership.borrow() != leadership;
         if changed {
@@ -496,7 +487,9 @@ impl Keeper {
         self.metrics.standing(standing, changed);
         match standing.consensus.role {
             GroupRole::Forming => self.readiness.not_ready("consensus", "waiting for the other members of a new group"),
-            GroupRole::Recovering => self.readiness.not_ready("consensus", "being brought up to date by the other members"),
+            GroupRole::Recovering => {
+                self.readiness.not_ready("consensus", "being brought up to date by the other members")
+            }
             _ if standing.consensus.leader.is_none() => self.readiness.not_ready("consensus", "no leader is known"),
             GroupRole::Leader if !leads => self.readiness.not_ready("consensus", "taking over"),
             _ => self.readiness.ready("consensus"),
@@ -519,20 +512,9 @@ impl Keeper {
         let ports =
             Ports { wakeups: Arc::clone(&self.outbox_ready), actions: sender, status: self.link.clone(), shutdown };
         let (state, sessions) = (self.handle.state.clone(), Arc::clone(&self.sessions));
-        let site_source: SiteSource = Arc::new(move || {
-            let now_ms = unix_ms();
-            let live = sessions.reports(now_ms);
-            let state = state.read();
-            let known = state.sites().filter(|r| !live.iter().any(|l| l.site == r.site));
-            let all = live.iter().chain(known);
-            all.map(|report| upward(report, sessions.state_now(report, now_ms))).collect()
-        });
-        let outbox = ReplicaOutbox::new(
-            self.handle.state.clone(),
-            self.handle.entries.clone(),
-            site_source,
-            Arc::new(unix_ms),
-        );
+        let site_source: SiteSource = Arc::new(move || reports_upward(&sessions, &state.read(), unix_ms()));
+        let outbox =
+            ReplicaOutbox::new(self.handle.state.clone(), self.handle.entries.clone(), site_source, Arc::new(unix_ms));
         let config = SenderConfig { seed: entropy(), ..self.config.uplink.clone() };
         let (handle, metrics) = (self.handle.clone(), Arc::clone(&self.metrics));
         let task = tokio::spawn(async move {

@@ -72,11 +72,7 @@ impl EdgeCore {
         Ok(has_new)
     }
 
-    fn commit_and_answer<D: RoundDriver>(
-        &mut self,
-        dones: &mut Vec<D::Done>,
-        driver: &mut D,
-    ) -> Result<(), CoreError> {
+    fn commit_and_answer<D: RoundDriver>(&mut self, dones: &mut Vec<D::Done>, driver: &mut D) -> Result<(), CoreError> {
         let before = self.counters().events;
         let (now_ms, started) = (driver.now_ms(), driver.monotonic_us());
         let answer = match self.commit(now_ms, 0) {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use grey_api::metrics::{EdgeMetrics, SiteFigures, SiteLabels, SiteState, UplinkMetrics};
 use grey_api::{Metrics, Readiness};
 use grey_config::Durability;
-use grey_disk::{Disk, Lock, RealDisk, UnsyncedDisk};
+use grey_disk::{Disk, RealDisk, UnsyncedDisk};
 use grey_ingest::mqtt::ServerConfig as MqttConfig;
 use grey_ingest::topic::{TopicMap, TopicMapError};
 use grey_ingest::{Batch, Broker, BrokerConfig, IngestCounters, Op, Refusal};
@@ -99,7 +99,6 @@ pub struct EdgeNode {
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
     engine_end: oneshot::Receiver<Result<(), CoreError>>,
-    _lock: Lock,
 }
 
 impl EdgeNode {
@@ -158,7 +157,10 @@ impl EdgeNode {
         std::thread::Builder::new()
             .name("edge-engine".into())
             .spawn(move || {
-                let _ = end_sender.send(engine.run(&mut events));
+                let end = engine.run(&mut events);
+                // Not before: a dropped node's engine still writes its last checkpoint.
+                drop(lock);
+                let _ = end_sender.send(end);
             })
             .map_err(StartError::Thread)?;
 
@@ -196,7 +198,6 @@ impl EdgeNode {
             stop,
             tasks,
             engine_end,
-            _lock: lock,
         })
     }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use grey_api::Readiness;
 use grey_consensus::{Condition, Role as GroupRole};
-use grey_disk::{Disk, Lock, RealDisk, UnsyncedDisk};
+use grey_disk::{Disk, RealDisk, UnsyncedDisk};
 use grey_ledger::Role;
 use grey_model::limits::BLOCK_BYTES_MAX;
 use grey_model::{BlockHeader, SiteId};
@@ -152,7 +152,6 @@ pub struct ReplicaNode {
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
     engine_end: oneshot::Receiver<Result<(), EngineError>>,
-    _lock: Lock,
 }
 
 impl ReplicaNode {
@@ -192,7 +191,10 @@ impl ReplicaNode {
         std::thread::Builder::new()
             .name(format!("{}-engine", config.tier))
             .spawn(move || {
-                let _ = end_sender.send(engine.run(&mut events));
+                let end = engine.run(&mut events);
+                // Not before: a dropped node's engine still writes its last checkpoint.
+                drop(lock);
+                let _ = end_sender.send(end);
             })
             .map_err(StartError::Thread)?;
 
@@ -244,7 +246,7 @@ impl ReplicaNode {
             uplink: None,
         };
         tasks.spawn(keeper.run(stopping));
-        Ok(Self { addresses, notes, readiness, handle, metrics: registry, peers, stop, tasks, engine_end, _lock: lock })
+        Ok(Self { addresses, notes, readiness, handle, metrics: registry, peers, stop, tasks, engine_end })
     }
 
     /// The bound addresses by kind: `raft`, `sync`, `http`.

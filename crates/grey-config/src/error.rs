@@ -45,6 +45,8 @@ impl fmt::Display for ConfigError {
     }
 }
 
+impl std::error::Error for ConfigError {}
+
 /// Everything that is wrong with one configuration file and the environment over it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigErrors {

@@ -6,14 +6,15 @@ use std::process::ExitCode;
 use anyhow::Context;
 use grey_config::Loaded;
 use grey_coordinator::CoordinatorConfig;
-use grey_service::{Daemon, RunArgs, Signal, Signals, announce, environment};
+use grey_service::{Daemon, RELEASE, REVISION, RunArgs, Signal, Signals, announce, environment};
 
 struct Coordinator;
 
 impl Daemon for Coordinator {
     type Config = CoordinatorConfig;
     const NAME: &'static str = "coordinator";
-    const ABOUT: &'static str = "A member of the coordinator: keeps every event of the federation once and answers for it";
+    const ABOUT: &'static str =
+        "A member of the coordinator: keeps every event of the federation once and answers for it";
     const EXAMPLES: &'static str = "Examples:
   coordinator --config coordinator.yaml --data-dir /var/lib/grey-coordinator
   coordinator check --config coordinator.yaml
@@ -31,6 +32,7 @@ impl Daemon for Coordinator {
         let mut signals = Signals::listen().context("cannot listen to signals")?;
         let config = loaded.config;
         let mut node = grey_coordinator::start(&config, args.node_id, &data_dir).await?;
+        node.metrics().build_info("coordinator", RELEASE, REVISION);
         for note in node.notes() {
             tracing::error!("the data directory was damaged: {note}");
         }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use grey_config::Loaded;
 use grey_edge::{EdgeConfig, EdgeNode};
-use grey_service::{Daemon, RunArgs, Signal, Signals, announce, environment};
+use grey_service::{Daemon, RELEASE, REVISION, RunArgs, Signal, Signals, announce, environment};
 
 struct EdgeAgent;
 
@@ -35,6 +35,7 @@ impl Daemon for EdgeAgent {
         let mut signals = Signals::listen().context("cannot listen to signals")?;
         let mut config = loaded.config;
         let mut node = EdgeNode::start(config.clone(), &data_dir).await?;
+        node.metrics().build_info("edge", RELEASE, REVISION);
         for note in node.notes() {
             tracing::error!("the data directory was damaged: {note}");
         }

@@ -6,14 +6,15 @@ use std::process::ExitCode;
 use anyhow::Context;
 use grey_config::Loaded;
 use grey_hub::HubConfig;
-use grey_service::{Daemon, RunArgs, Signal, Signals, announce, environment};
+use grey_service::{Daemon, RELEASE, REVISION, RunArgs, Signal, Signals, announce, environment};
 
 struct HubServer;
 
 impl Daemon for HubServer {
     type Config = HubConfig;
     const NAME: &'static str = "hub-server";
-    const ABOUT: &'static str = "A member of a regional hub: makes what sites send durable on a quorum and hands it to the coordinator";
+    const ABOUT: &'static str =
+        "A member of a regional hub: makes what sites send durable on a quorum and hands it to the coordinator";
     const EXAMPLES: &'static str = "Examples:
   hub-server --config hub.yaml --node-id 1 --data-dir /var/lib/grey-hub
   hub-server check --config hub.yaml
@@ -31,6 +32,7 @@ impl Daemon for HubServer {
         let mut signals = Signals::listen().context("cannot listen to signals")?;
         let config = loaded.config;
         let mut node = grey_hub::start(&config, args.node_id, &data_dir).await?;
+        node.metrics().build_info("hub", RELEASE, REVISION);
         for note in node.notes() {
             tracing::error!("the data directory was damaged: {note}");
         }

@@ -28,7 +28,11 @@ pub enum CoordinatorError {
 }
 
 /// Starts the member `node_id` of a coordinator; with one member, or none listed, the id may be left out.
-pub async fn start(config: &CoordinatorConfig, node_id: Option<u64>, data_dir: &Path) -> Result<ReplicaNode, CoordinatorError> {
+pub async fn start(
+    config: &CoordinatorConfig,
+    node_id: Option<u64>,
+    data_dir: &Path,
+) -> Result<ReplicaNode, CoordinatorError> {
     let node = config.this_node(node_id)?;
     let listen = [node.raft.to_string(), node.sync.to_string(), node.http.to_string()];
     let member = |m: &grey_config::Member| Member {

@@ -272,7 +272,7 @@ impl Engine {
             }
             Control::Rules(rules, tell) => {
                 let result = self.core.set_rules(rules, unix_ms());
-                let _ = tell.send(result.as_ref().map(|()| ()).map_err(ToString::to_string));
+                let _ = tell.send(result.as_ref().map_err(ToString::to_string).copied());
                 result?;
             }
             Control::Visit(visit) => visit(&mut self.core),

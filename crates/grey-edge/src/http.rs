@@ -67,10 +67,14 @@ pub(crate) fn api(readiness: &Readiness, metrics: &Metrics) -> Api<Arc<Site>> {
                 .list_parameters()
                 .answers_list("ledger", object()),
         )
-        .route(Route::get("/v1/alerts", "Alerts that fire, and the latest changes", get_alerts)
-            .answers_list("alerts", object()))
-        .route(Route::get("/v1/dead-letters", "Payloads that could not be read", get_dead_letters)
-            .answers_list("dead_letters", object()))
+        .route(
+            Route::get("/v1/alerts", "Alerts that fire, and the latest changes", get_alerts)
+                .answers_list("alerts", object()),
+        )
+        .route(
+            Route::get("/v1/dead-letters", "Payloads that could not be read", get_dead_letters)
+                .answers_list("dead_letters", object()),
+        )
         .route(Route::post("/v1/sync", "Send what waits now", post_sync).answers(200, "What waits", object()))
 }
 
@@ -118,8 +122,7 @@ async fn post_events(
         Ok(Err(refusal)) => return Err(Problem::unavailable(1).detail(refusal.to_string())),
         Err(_) => return Err(ended()),
     }
-    let rejected: Vec<Json> =
-        request.rejected.iter().map(|r| json!({"line": r.line, "reason": r.reason})).collect();
+    let rejected: Vec<Json> = request.rejected.iter().map(|r| json!({"line": r.line, "reason": r.reason})).collect();
     let body = json!({"accepted": accepted, "rejected_total": request.rejected_total, "rejected": rejected});
     let status = if request.rejected_total == 0 { StatusCode::OK } else { StatusCode::MULTI_STATUS };
     Ok((status, json_reply(&body)).into_response())
@@ -161,10 +164,9 @@ async fn get_events(State(site): Shared, format: Format, query: EventQuery) -> R
                 let wanted = |lane, event: &_| query.matches(&key(grey_model::Epoch(0), lane), event);
                 let page = local.page(from, query.page_limit(), &wanted)?;
                 let events = page.events.into_iter().map(|e| (key(e.epoch, e.lane), e.seq, e.event)).collect();
-                let next = page.next.map(|at| Position::Log {
-                    index: u64::from(at.part) << PART_SHIFT | at.index,
-                    skip: at.offset,
-                });
+                let next = page
+                    .next
+                    .map(|at| Position::Log { index: u64::from(at.part) << PART_SHIFT | at.index, skip: at.offset });
                 Ok(EventPage { events, next })
             };
             match tokio::task::spawn_blocking(read).await {
@@ -237,11 +239,13 @@ async fn get_status(State(site): Shared, _: NoQuery) -> Result<Response, Problem
         fields.insert("state".into(), json!(state.as_str()));
         fields.insert("state_since".into(), json!(format_rfc3339_ms(since_ms)));
         fields.insert("degradation".into(), json!(degradation));
-        fields.insert("hub".into(), json!(site.hub));
         fields.insert("version".into(), json!(env!("CARGO_PKG_VERSION")));
         fields.insert("uptime_s".into(), json!((now_ms - site.started_ms).max(0) / 1_000));
         fields.insert("mqtt_connections".into(), json!(site.counters.connections_open()));
         let link = site.link.borrow();
+        let address = link.as_ref().and_then(|l| l.uplink.session.as_ref()).map(|s| s.address.clone());
+        let named = (!site.hub.is_empty()).then(|| site.hub.clone());
+        fields.insert("hub".into(), json!(named.or(address)));
         let last_sync = link.as_ref().and_then(|l| l.uplink.last_ack_ms.map(|at| format_rfc3339_ms(l.unix_ms(at))));
         fields.insert("last_sync".into(), json!(last_sync));
         fields.insert("uplink".into(), link.as_ref().map_or(Json::Null, link_json));
@@ -287,11 +291,18 @@ async fn get_queue(State(site): Shared, _: NoQuery) -> Result<Response, Problem>
                 (lane.to_string(), entry)
             })
             .collect();
-        let lost: Vec<Json> = queue.reader().lost_blocks().iter().map(|lost| json!({
-            "lane": lost.lane,
-            "first_sequence": lost.sequences.start, "end_sequence": lost.sequences.end,
-            "reason": lost.reason,
-        })).collect();
+        let lost: Vec<Json> = queue
+            .reader()
+            .lost_blocks()
+            .iter()
+            .map(|lost| {
+                json!({
+                    "lane": lost.lane,
+                    "first_sequence": lost.sequences.start, "end_sequence": lost.sequences.end,
+                    "reason": lost.reason,
+                })
+            })
+            .collect();
         json!({
             "lanes": lanes,
             "bytes_pending": queue.bytes_pending(),

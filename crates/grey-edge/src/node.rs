@@ -34,7 +34,6 @@ use crate::engine::{Engine, EngineEvents, EngineHandle};
 use crate::http::{Site, api, link_state};
 use crate::time::unix_ms;
 
-
 /// How often figures for metrics are taken.
 const FIGURES_INTERVAL: Duration = Duration::from_secs(1);
 /// How long stopping may take before what is left is cut off.
@@ -96,6 +95,7 @@ pub struct EdgeNode {
     addresses: Vec<(&'static str, SocketAddr)>,
     notes: Vec<String>,
     readiness: Readiness,
+    metrics: Metrics,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
     engine_end: oneshot::Receiver<Result<(), CoreError>>,
@@ -132,7 +132,6 @@ impl EdgeNode {
         };
 
         let metrics = Metrics::new();
-        metrics.build_info("edge", env!("CARGO_PKG_VERSION"), option_env!("GREY_REVISION").unwrap_or("unknown"));
         let hub = config.grey.parent_hub.as_ref().map(ToString::to_string).unwrap_or_default();
         let labels = SiteLabels { site: config.site_id.clone(), hub: hub.clone(), region: String::new() };
         let edge_metrics = EdgeMetrics::new(&metrics, labels);
@@ -153,7 +152,8 @@ impl EdgeNode {
         readiness.not_ready("storage", format!("replaying {} intake records", opened.replay));
 
         let (end_sender, engine_end) = oneshot::channel();
-        let mut events = Events { site: config.site_id.clone(), alerts, broker: broker.clone(), metrics: edge_metrics.clone() };
+        let mut events =
+            Events { site: config.site_id.clone(), alerts, broker: broker.clone(), metrics: edge_metrics.clone() };
         std::thread::Builder::new()
             .name("edge-engine".into())
             .spawn(move || {
@@ -185,8 +185,8 @@ impl EdgeNode {
         tasks.spawn(after_recovery.run(mqtt, mqtt_config, broker.clone(), stopping.clone()));
         if site.has_hub {
             let uplink = uplink_config(&config);
-            let metrics = UplinkMetrics::new(&metrics, "edge", config.site_id.as_str());
-            tasks.spawn(run_uplink(uplink, handle.clone(), link_sender, metrics, stopping.clone()));
+            let counted = UplinkMetrics::new(&metrics, "edge", config.site_id.as_str());
+            tasks.spawn(run_uplink(uplink, handle.clone(), link_sender, counted, stopping.clone()));
         }
         tasks.spawn(take_figures(Arc::clone(&site), edge_metrics, config.queue_bytes_max(), stopping));
         Ok(Self {
@@ -195,6 +195,7 @@ impl EdgeNode {
             addresses,
             notes: opened.notes,
             readiness,
+            metrics,
             stop,
             tasks,
             engine_end,
@@ -214,6 +215,11 @@ impl EdgeNode {
     /// The site's own publish and subscribe, for programs in this process.
     pub fn broker(&self) -> &Broker {
         &self.broker
+    }
+
+    /// What `/metrics` shows, to add to.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// True once events are taken.

@@ -20,7 +20,7 @@ use crate::sites::Sessions;
 
 #[derive(Debug)]
 enum Tier {
-    Hub { hub: HubMetrics, uplink: UplinkMetrics },
+    Hub { hub: Box<HubMetrics>, uplink: Box<UplinkMetrics> },
     Coordinator { coordinator: CoordinatorMetrics },
 }
 
@@ -43,8 +43,8 @@ impl TierMetrics {
             Tier::Coordinator { coordinator: CoordinatorMetrics::new(&registry) }
         } else {
             Tier::Hub {
-                hub: HubMetrics::new(&registry, config.name.as_str(), &config.region),
-                uplink: UplinkMetrics::new(&registry, config.tier, config.name.as_str()),
+                hub: Box::new(HubMetrics::new(&registry, config.name.as_str(), &config.region)),
+                uplink: Box::new(UplinkMetrics::new(&registry, config.tier, config.name.as_str())),
             }
         };
         Self {

@@ -487,14 +487,16 @@ impl Keeper {
             }
         }
         self.metrics.standing(standing, changed);
-        match standing.consensus.role {
-            GroupRole::Forming => self.readiness.not_ready("consensus", "waiting for the other members of a new group"),
-            GroupRole::Recovering => {
-                self.readiness.not_ready("consensus", "being brought up to date by the other members")
-            }
-            _ if standing.consensus.leader.is_none() => self.readiness.not_ready("consensus", "no leader is known"),
-            GroupRole::Leader if !leads => self.readiness.not_ready("consensus", "taking over"),
-            _ => self.readiness.ready("consensus"),
+        let waiting = match standing.consensus.role {
+            GroupRole::Forming => Some("waiting for the other members of a new group"),
+            GroupRole::Recovering => Some("being brought up to date by the other members"),
+            _ if standing.consensus.leader.is_none() => Some("no leader is known"),
+            GroupRole::Leader if !leads => Some("taking over"),
+            _ => None,
+        };
+        match waiting {
+            Some(reason) => self.readiness.not_ready("consensus", reason),
+            None => self.readiness.ready("consensus"),
         }
         match (&self.uplink, leads && !self.config.upstream.is_empty()) {
             (None, true) => self.start_uplink(),

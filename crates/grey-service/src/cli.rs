@@ -26,11 +26,7 @@ pub trait Daemon {
     fn explain(config: &Self::Config) -> Vec<String>;
 
     /// Runs until a signal asks to stop.
-    fn run(
-        config: Loaded<Self::Config>,
-        args: RunArgs,
-        data_dir: PathBuf,
-    ) -> impl Future<Output = anyhow::Result<()>>;
+    fn run(config: Loaded<Self::Config>, args: RunArgs, data_dir: PathBuf) -> impl Future<Output = anyhow::Result<()>>;
 }
 
 /// The arguments of `run`.
@@ -98,7 +94,9 @@ pub fn main<D: Daemon>() -> ExitCode {
 
 /// The environment's variables that are text; others cannot name a key.
 pub fn environment() -> Environment {
-    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect()
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
 }
 
 fn load<D: Daemon>(path: &Path) -> Result<Loaded<D::Config>, ExitCode> {

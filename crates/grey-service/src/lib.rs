@@ -10,6 +10,12 @@ pub use cli::{CheckArgs, Command, Daemon, RunArgs, environment, main};
 pub use logs::LogFormat;
 pub use signals::{Signal, Signals};
 
+/// The version.
+pub const RELEASE: &str = env!("CARGO_PKG_VERSION");
+
+/// The git revision that was built, or `unknown`.
+pub const REVISION: &str = env!("GREY_REVISION");
+
 /// Version and git revision, as `--version` prints them.
 pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("GREY_REVISION"), ")");
 

@@ -1,3 +1,5 @@
+//! Frames: golden bytes, and hostile ones.
+
 use super::*;
 use crate::frame::*;
 use crate::limits::FRAME_BYTES_MAX;

@@ -1,3 +1,5 @@
+//! The receiver: greetings, windows, and senders that misbehave.
+
 use super::*;
 use crate::testing::{EPOCH, block, key, site};
 use grey_model::Lane;

@@ -1,3 +1,5 @@
+//! The simulated disk: what it loses, tears and flips, and what it must not.
+
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! Peer links over real sockets.
+
 use super::*;
 use crate::listen;
 use std::time::Duration;

@@ -1,3 +1,5 @@
+//! Lanes: order, fairness, and what is in flight.
+
 use super::*;
 use crate::testing::{Model, Random, key};
 use Lane::{Bulk, Critical, Normal};

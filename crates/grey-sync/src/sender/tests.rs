@@ -1,3 +1,5 @@
+//! The sender: sessions, redirects, acknowledgements and timeouts.
+
 use super::*;
 use crate::frame::{Goodbye, HeartbeatAck, Pending, SiteReport, Status};
 use crate::testing::{EPOCH, Model, key, site};

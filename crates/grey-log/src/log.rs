@@ -120,9 +120,10 @@ impl Log {
         self.reader.durable_end()
     }
 
-    /// Bytes that the log's segments occupy.
+    /// Bytes that the log's segments occupy, what is written ahead of the next commits included.
     pub fn bytes(&self) -> u64 {
-        self.shared.state().segments.iter().map(|segment| segment.len).sum()
+        let committed: u64 = self.shared.state().segments.iter().map(|segment| segment.len).sum();
+        committed + self.active.file_len - self.active.len
     }
 
     /// Bytes appended and not committed.
@@ -225,8 +226,9 @@ impl Log {
         let mut doomed = self.doomed_below(index);
         if index == durable_end && self.active.first < durable_end && self.is_idle_worth_returning() {
             let header = self.header(durable_end, self.active.first, durable_end);
-            match segment::create(&*self.shared.disk, &self.shared.dir, header, &[]) {
+            match segment::create(&*self.shared.disk, &self.shared.dir, header, &[], &self.config) {
                 Ok(active) => {
+                    self.seal();
                     self.activate(active, durable_end);
                     doomed = self.doomed_below(index);
                 }
@@ -330,23 +332,15 @@ impl Log {
     /// Writes the buffer behind the active segment's committed end.
     fn write(&mut self) -> Result<(), LogError> {
         let path = self.shared.path(self.active.first);
-        let Active { file, len, .. } = &mut self.active;
-        if let Err(error) = file.write_at(&self.buffer, *len) {
-            // The way back must be durable too: what was half written may not reappear
-            // behind the records of a later commit.
-            file.set_len(*len).and_then(|()| file.sync()).map_err(remains("roll back", &path))?;
-            return Err(LogError::io("write", &path)(error));
-        }
-        file.sync().map_err(remains("sync", &path))?;
-        *len += self.buffer.len() as u64;
-        Ok(())
+        self.active.write(&mut self.buffer, &path)
     }
 
     /// Writes the buffer as the first commit of a new segment.
     fn write_rolled(&mut self) -> Result<(), LogError> {
         let first = self.durable_end();
         let header = self.header(first, self.active.first, first);
-        let active = segment::create(&*self.shared.disk, &self.shared.dir, header, &self.buffer)?;
+        let active = segment::create(&*self.shared.disk, &self.shared.dir, header, &self.buffer, &self.config)?;
+        self.seal();
         self.activate(active, first);
         Ok(())
     }
@@ -359,6 +353,12 @@ impl Log {
             epoch: self.epoch,
             record_bytes_max: self.config.record_bytes_max as u32,
         }
+    }
+
+    /// Gives back what was written ahead in a segment that is not written to any more.
+    fn seal(&mut self) {
+        // Zeros that stay are in nobody's way.
+        let _ = self.active.cut();
     }
 
     /// Makes a new last segment the active one. Its records become visible by `durable_end`.
@@ -425,11 +425,11 @@ impl Log {
         }
         file.sync().map_err(remains("sync", &path))?;
         self.shared.put_file(kept.first, &file);
-        self.active = Active { first: kept.first, file, len: kept.len };
+        self.active = Active::new(kept.first, file, kept.len, &self.config);
         if cut.index < index {
             // Records just before the cut are lost; a segment's indexes have no hole.
             let header = self.header(index, kept.first, cut.index);
-            let active = segment::create(&*disk, &dir, header, &[])?;
+            let active = segment::create(&*disk, &dir, header, &[], &self.config)?;
             self.activate(active, index);
         }
         self.marker.store(self.epoch, start, index)
@@ -455,7 +455,7 @@ impl Log {
         }
         disk.sync_dir(&dir).map_err(remains("sync", &dir))?;
         let header = self.header(next_index, next_index, next_index);
-        let active = segment::create(&*disk, &dir, header, &[])?;
+        let active = segment::create(&*disk, &dir, header, &[], &self.config)?;
         self.activate(active, next_index);
         Ok(())
     }
@@ -466,6 +466,7 @@ impl Drop for Log {
         // After a clean end the marker says exactly where the log ended, also after a
         // later power loss. It is a hint; failing to keep it harms nothing.
         if self.poisoned.is_none() {
+            self.seal();
             let _ = self.marker.sync();
         }
     }

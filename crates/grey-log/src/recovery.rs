@@ -90,7 +90,7 @@ pub(crate) fn open(disk: Arc<dyn Disk>, dir: &Path, config: &LogConfig) -> Resul
         let (kept, found) = opening.keep(last)?;
         segments.push(Segment { len: found.end.offset, first: kept.first, record_bytes_max: kept.record_bytes_max });
         index = Some((kept.first, SparseIndex::from(found)));
-        active = Some(Active { first: kept.first, file: kept.file, len: kept.len });
+        active = Some(Active::new(kept.first, kept.file, kept.len, config));
     }
     let active = match active {
         Some(active) if end >= opening.floor => active,
@@ -106,7 +106,7 @@ pub(crate) fn open(disk: Arc<dyn Disk>, dir: &Path, config: &LogConfig) -> Resul
                 epoch: opening.epoch,
                 record_bytes_max: config.record_bytes_max as u32,
             };
-            let created = segment::create(&*opening.disk, dir, header, &[])?;
+            let created = segment::create(&*opening.disk, dir, header, &[], config)?;
             segments.push(Segment { first, len: created.len, record_bytes_max: config.record_bytes_max });
             created
         }
@@ -290,13 +290,31 @@ impl Opening<'_> {
             if end.index < self.floor {
                 quarantine(&*self.disk, self.dir, &path, &*file, end.offset..listed.len);
             }
-            self.recovery.torn_bytes += listed.len - end.offset;
+            self.recovery.torn_bytes += self.torn_bytes(&*file, &path, end.offset, listed.len)?;
             file.set_len(end.offset).map_err(LogError::io("cut", &path))?;
         }
         self.rewrite(&*file, &path, &found)?;
         file.sync().map_err(LogError::io("sync", &path))?;
         let record_bytes_max = listed.record_bytes_max(self.config);
         Ok((Kept { first: listed.first, len: end.offset.max(HEADER_BYTES), record_bytes_max, file }, found))
+    }
+
+    /// Bytes behind the end but for the zeros that were written ahead.
+    fn torn_bytes(&self, file: &dyn File, path: &Path, end: u64, len: u64) -> Result<u64, LogError> {
+        let mut buffer = vec![0; (len - end).min(REWRITE_BYTES) as usize];
+        let (mut offset, mut torn_end) = (end, end);
+        while offset < len {
+            let wanted = (len - offset).min(REWRITE_BYTES) as usize;
+            let read = file.read_at(&mut buffer[..wanted], offset).map_err(LogError::io("read", path))?;
+            if read == 0 {
+                break;
+            }
+            if let Some(last) = buffer[..read].iter().rposition(|byte| *byte != 0) {
+                torn_end = offset + last as u64 + 1;
+            }
+            offset += read as u64;
+        }
+        Ok(torn_end - end)
     }
 
     /// Writes the last commit over itself. If its sync had failed, the system shows the

@@ -37,6 +37,31 @@ fn a_full_disk_costs_the_uncommitted_records_and_nothing_else() {
 }
 
 #[test]
+fn a_disk_without_room_for_zeros_takes_the_commit() {
+    let disk = SimDisk::new(1);
+    let (mut log, _) = open(&disk, LogConfig::default());
+    let used: u64 = disk.files().iter().map(|(_, len)| len).sum();
+    disk.set_capacity(Some(used + 3_000));
+    let mut count = 0;
+    loop {
+        append(&mut log, 1);
+        match log.commit() {
+            Ok(_) => count += 1,
+            Err(error) => {
+                assert!(matches!(error, LogError::Full { .. }), "{error}");
+                break;
+            }
+        }
+    }
+    assert!(count > 20, "{count}");
+    assert_holds(&log, 0..count);
+    disk.crash();
+    let (log, recovery) = open(&disk, LogConfig::default());
+    assert_eq!(recovery.damaged, []);
+    assert_holds(&log, 0..count);
+}
+
+#[test]
 fn a_full_disk_does_not_keep_an_idle_log_from_being_trimmed() {
     let disk = SimDisk::new(1);
     let (mut log, _) = open(&disk, small());

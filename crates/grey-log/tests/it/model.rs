@@ -78,13 +78,16 @@ pub(crate) struct World {
     expected: Expected,
     written: u64,
     pub(crate) losses: u64,
+    config: LogConfig,
 }
 
 impl World {
+    /// Every other one with segments large enough for zeros to be written ahead.
     pub(crate) fn new(seed: u64) -> Self {
         let disk = SimDisk::new(seed);
-        let (log, _) = open(&disk, small());
-        Self { disk, log: Some(log), expected: Expected::default(), written: 0, losses: 0 }
+        let config = if seed % 2 == 0 { small() } else { LogConfig { segment_bytes_max: 65_536, ..small() } };
+        let (log, _) = open(&disk, config);
+        Self { disk, log: Some(log), expected: Expected::default(), written: 0, losses: 0, config }
     }
 
     pub(crate) fn run(&mut self, op: &Op) {
@@ -167,7 +170,7 @@ impl World {
     fn reopen(&mut self, doubt: Doubt) {
         self.log = None;
         let (log, recovery) = loop {
-            match try_open(&self.disk, small()) {
+            match try_open(&self.disk, self.config) {
                 Ok(opened) => break opened,
                 Err(error) => {
                     assert!(self.disk.is_off(), "opening: {error}");

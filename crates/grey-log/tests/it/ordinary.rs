@@ -42,6 +42,33 @@ fn a_commit_is_one_write_and_one_sync() {
 }
 
 #[test]
+fn small_commits_find_zeros_written_ahead_and_large_ones_write_none() {
+    let disk = SimDisk::new(1);
+    let (mut log, _) = open(&disk, LogConfig::default());
+    let file_len = || segments(&disk)[0].1;
+    let (mut growths, mut before) = (0, file_len());
+    for _ in 0..1_000 {
+        fill(&mut log, 1, 1);
+        growths += u64::from(file_len() != before);
+        before = file_len();
+        assert_eq!(log.bytes(), before);
+    }
+    assert!(growths <= 3, "{growths}");
+    disk.kill();
+    let (mut log, recovery) = open(&disk, LogConfig::default());
+    assert_eq!((recovery.torn_bytes, recovery.damaged), (0, vec![]), "zeros are not torn records");
+    assert_holds(&log, 0..1_000);
+    fill(&mut log, 1, 1);
+    drop(log);
+    let closed = file_len();
+    assert!(closed < before, "a clean end takes the zeros away");
+    let (mut log, _) = open(&disk, LogConfig::default());
+    fill(&mut log, 1_000, 1_000);
+    assert!(file_len() < closed + 1_000 * 150);
+    assert_eq!(log.bytes(), file_len());
+}
+
+#[test]
 fn a_reopened_log_goes_on() {
     let disk = SimDisk::new(1);
     let (mut log, _) = open(&disk, small());

@@ -85,7 +85,7 @@ impl World {
     /// Every other one with segments large enough for zeros to be written ahead.
     pub(crate) fn new(seed: u64) -> Self {
         let disk = SimDisk::new(seed);
-        let config = if seed % 2 == 0 { small() } else { LogConfig { segment_bytes_max: 65_536, ..small() } };
+        let config = if seed.is_multiple_of(2) { small() } else { LogConfig { segment_bytes_max: 65_536, ..small() } };
         let (log, _) = open(&disk, config);
         Self { disk, log: Some(log), expected: Expected::default(), written: 0, losses: 0, config }
     }

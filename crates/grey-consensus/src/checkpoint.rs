@@ -154,6 +154,7 @@ mod tests {
         let read = decode(&bytes).expect("round trip");
         assert_eq!((read.index, read.term, &read.state[..]), (6, 3, &b"state"[..]));
         assert_eq!(read.runs.up_to(100), [(0, 0), (1, 2), (5, 3)]);
+        assert_eq!(bytes[..], *b"\x01\x06\x03\x03\x00\x00\x01\x02\x05\x03state", "the format is fixed");
         assert!(decode(&Bytes::from(encode(6, 4, &runs, b"state"))).is_err());
     }
 

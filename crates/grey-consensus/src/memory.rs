@@ -353,6 +353,35 @@ mod tests {
     }
 
     #[test]
+    fn the_file_formats_are_fixed() {
+        let disk = SimDisk::new(1);
+        let files = Files { disk: &disk, dir: Path::new("") };
+        let bytes = |name: &str| {
+            let bytes = grey_disk::read_file(&disk, Path::new(name), 1000).expect("read");
+            let (covered, sum) = bytes.split_last_chunk::<4>().expect("a sum");
+            assert_eq!(crc32c::crc32c(covered), u32::from_le_bytes(*sum));
+            covered.to_vec()
+        };
+        let member = Member {
+            id: 2,
+            members: vec![1, 2],
+            life: 9,
+            memory: Memory::Joining { barrier: 300 },
+            genesis: vec![(1, 5)],
+        };
+        files.write_member(&member).expect("write");
+        assert_eq!(
+            bytes(MEMBER_FILE),
+            [1, 2, 2, 1, 2, 9, 0, 0, 0, 0, 0, 0, 0, 1, 1, 5, 0, 0, 0, 0, 0, 0, 0, 2, 0xac, 2]
+        );
+        files.write_hard_state(HardState { term: 7, vote: 2, commit: 300, base: 5 }).expect("write");
+        assert_eq!(bytes(HARD_STATE_FILE), [1, 7, 2, 0xac, 2, 5]);
+        files.write_install(300).expect("write");
+        assert_eq!(bytes(INSTALL_FILE), [1, 0xac, 2]);
+        assert_eq!(files.install().expect("read"), Kept::Value(300));
+    }
+
+    #[test]
     fn quarantine_moves_everything_and_deletes_nothing() {
         let disk = SimDisk::new(1);
         let dir = Path::new("node");

@@ -5,8 +5,9 @@ use raft::eraftpb::{Entry, Message, MessageType};
 use raft::{Ready, SnapshotStatus};
 
 use crate::entry::Purpose;
-use crate::group::{APPEND_BYTES_MAX, Committed, Group, Output};
+use crate::group::{APPEND_BYTES_MAX, Group};
 use crate::memory::Memory;
+use crate::output::{Committed, Output};
 use crate::store::{Failure, Store};
 use crate::transfer::Outgoing;
 use crate::wire::{self, Body};

@@ -453,6 +453,33 @@ mod tests {
     }
 
     #[test]
+    fn the_bodies_are_fixed() {
+        let body = |body: &Body| {
+            let bytes = encode(address(), body).expect("travels");
+            bytes[20..bytes.len() - 4].to_vec()
+        };
+        let context: [u8; 11] = [1, 1, 5, 0, 0, 0, 0, 0, 0, 0, 0];
+        let record = [[1, 8, 11].as_slice(), &context, &[0, 0]].concat();
+        let expected = [[3, 0, 9, 7, 100, 99, 0, 0, 0, 1, record.len() as u8].as_slice(), &record].concat();
+        assert_eq!(body(&Body::Raft(append(1, 2))), expected);
+        let mut expected = group_digest(&[1, 2, 3]).to_le_bytes().to_vec();
+        expected
+            .extend([4, 5, 0, 0, 0, 0, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0, 1, 2, 7, 0, 0, 0, 0, 0, 0, 0, 8, 9, 10, 11]);
+        expected.extend([2, 1, 12, 0, 0, 0, 0, 0, 0, 0, 2, 13, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(body(&Body::Status(status())), expected);
+        assert_eq!(group_digest(&[1, 2, 3]), 0xda2b_fb22_5e0d_1f05);
+        let chunk = Chunk { transfer: 1, term: 2, index: 3, index_term: 2, total: 3, offset: 0, bytes: "abc".into() };
+        assert_eq!(body(&Body::Chunk(chunk)), [1, 0, 0, 0, 0, 0, 0, 0, 2, 3, 2, 3, 0, 3, b'a', b'b', b'c']);
+    }
+
+    #[test]
+    fn entries_that_do_not_follow_the_index_do_not_travel() {
+        let mut message = append(2, 10);
+        message.index -= 1;
+        assert_eq!(encode(address(), &Body::Raft(message)), None);
+    }
+
+    #[test]
     fn an_append_is_cut_without_changing_its_meaning() {
         let whole = append(10, 1000);
         let parts = split_append(whole.clone(), 3000);

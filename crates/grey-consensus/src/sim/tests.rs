@@ -385,3 +385,19 @@ fn damage_that_a_reader_comes_upon_is_repaired_from_the_peers() {
     let conditions = &world.node(victim).conditions;
     assert!(matches!(conditions.last(), Some(Condition::Damaged { .. })), "{conditions:?}");
 }
+
+#[test]
+fn a_batch_of_proposals_costs_one_sync() {
+    let mut world = World::new(1, 14, Plan::default());
+    world.start_all().expect("start");
+    let disk = world.node(1).disk.clone();
+    let mut group = world.node(1).group.take().expect("it runs");
+    let before = disk.operations().syncs;
+    for token in 0..100 {
+        group.propose(token, bytes::Bytes::from_static(b"data")).expect("it leads");
+    }
+    let output = group.poll().expect("poll");
+    let tokens: Vec<u64> = output.committed.iter().filter_map(|entry| entry.token).collect();
+    assert_eq!(tokens, (0..100).collect::<Vec<_>>());
+    assert_eq!(disk.operations().syncs - before, 1);
+}

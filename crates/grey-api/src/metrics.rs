@@ -32,7 +32,8 @@ use names::{Kind, Metric};
 pub use sites::{SITES_MAX, SiteFigures, SiteLabels, SiteState, SiteTable};
 pub(crate) use tiers::HttpMetrics;
 pub use tiers::{
-    ConsensusMetrics, CoordinatorMetrics, HubFeed, HubMetrics, LedgerMetrics, StorageMetrics, UplinkMetrics,
+    ConsensusMetrics, CoordinatorMetrics, HubFeed, HubMetrics, LedgerMetrics, StorageMetrics, UplinkFigures,
+    UplinkMetrics,
 };
 
 const METADATA: Metadata<'static> = Metadata::new("grey", Level::INFO, None);

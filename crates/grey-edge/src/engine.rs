@@ -6,7 +6,7 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use grey_disk::Disk;
@@ -38,6 +38,10 @@ pub trait EngineEvents: Send {
     fn derived(&mut self, events: Vec<(Lane, Event)>);
     /// A commit was made durable: events in it and how long it took, µs.
     fn committed(&mut self, events: u64, micros: u64);
+    /// A batch was acknowledged this long after it was read.
+    fn acknowledged(&mut self, events: usize, took: Duration);
+    /// A batch was refused.
+    fn refused(&mut self, refusal: &Refusal, events: usize);
 }
 
 type Visit = Box<dyn FnOnce(&mut EdgeCore) + Send>;
@@ -241,7 +245,10 @@ impl Engine {
     }
 
     fn round(&mut self, waiting: &mut Vec<Batch>, events: &mut dyn EngineEvents) -> Result<(), CoreError> {
-        let batches = waiting.drain(..).map(|Batch { ops, done }| (ops, done));
+        let batches = waiting.drain(..).map(|Batch { ops, arrived, done }| {
+            let events = ops.len();
+            (ops, Waiting { events, arrived, done })
+        });
         let mut surroundings = Surroundings { events, shared: &self.shared };
         if self.core.round(batches, &mut surroundings)? {
             self.outbox_ready.notify_one();
@@ -289,6 +296,13 @@ impl Engine {
     }
 }
 
+/// A producer that waits for the fate of its batch.
+struct Waiting {
+    events: usize,
+    arrived: Instant,
+    done: oneshot::Sender<Result<(), Refusal>>,
+}
+
 /// The clocks and the listeners of a round.
 struct Surroundings<'a> {
     events: &'a mut dyn EngineEvents,
@@ -296,7 +310,7 @@ struct Surroundings<'a> {
 }
 
 impl RoundDriver for Surroundings<'_> {
-    type Done = oneshot::Sender<Result<(), Refusal>>;
+    type Done = Waiting;
 
     fn now_ms(&mut self) -> i64 {
         unix_ms()
@@ -306,7 +320,12 @@ impl RoundDriver for Surroundings<'_> {
         monotonic_us()
     }
 
-    fn answer(&mut self, done: Self::Done, answer: Result<(), Refusal>) {
+    fn answer(&mut self, waiting: Waiting, answer: Result<(), Refusal>) {
+        let Waiting { events, arrived, done } = waiting;
+        match &answer {
+            Ok(()) => self.events.acknowledged(events, arrived.elapsed()),
+            Err(refusal) => self.events.refused(refusal, events),
+        }
         let _ = done.send(answer);
     }
 

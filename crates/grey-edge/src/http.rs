@@ -111,7 +111,7 @@ async fn post_events(
     let ops = events.map(|(event, lane)| Op::Event { event, lane, qos2: None }).collect();
     let (done, durable) = oneshot::channel();
     let full = || Problem::overloaded(1).detail("the intake is busy");
-    site.engine.intake.try_send(Batch { ops, done }).map_err(|_| full())?;
+    site.engine.intake.try_send(Batch { ops, arrived: std::time::Instant::now(), done }).map_err(|_| full())?;
     match durable.await {
         Ok(Ok(())) => {}
         Ok(Err(Refusal::Backpressure { retry_after_ms })) => {

@@ -6,9 +6,12 @@ use std::hash::{BuildHasher, Hasher};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use grey_api::metrics::{EdgeMetrics, SiteFigures, SiteLabels, SiteState, UplinkMetrics};
+use grey_api::metrics::{
+    Collector, EdgeMetrics, Exposition, Protocol, RefusalReason, SiteFigures, SiteLabels, SiteState, StorageMetrics,
+    UplinkFigures, UplinkMetrics, names,
+};
 use grey_api::{Metrics, Readiness};
 use grey_config::Durability;
 use grey_disk::{Disk, RealDisk, UnsyncedDisk};
@@ -134,8 +137,9 @@ impl EdgeNode {
         let metrics = Metrics::new();
         let hub = config.grey.parent_hub.as_ref().map(ToString::to_string).unwrap_or_default();
         let labels = SiteLabels { site: config.site_id.clone(), hub: hub.clone(), region: String::new() };
-        let edge_metrics = EdgeMetrics::new(&metrics, labels);
+        let edge_metrics = EdgeMetrics::new(&metrics, labels.clone());
         let counters = Arc::new(IngestCounters::default());
+        metrics.collect_with(Arc::new(MqttFigures { counters: Arc::clone(&counters), labels }));
         let broker = Broker::new(BrokerConfig::default(), Arc::clone(&counters));
         let alerts = AlertBook::default();
         let (link_sender, link) = watch::channel(None);
@@ -185,21 +189,20 @@ impl EdgeNode {
         tasks.spawn(after_recovery.run(mqtt, mqtt_config, broker.clone(), stopping.clone()));
         if site.has_hub {
             let uplink = uplink_config(&config);
-            let counted = UplinkMetrics::new(&metrics, "edge", config.site_id.as_str());
-            tasks.spawn(run_uplink(uplink, handle.clone(), link_sender, counted, stopping.clone()));
+            tasks.spawn(run_uplink(uplink, handle.clone(), link_sender, stopping.clone()));
         }
-        tasks.spawn(take_figures(Arc::clone(&site), edge_metrics, config.queue_bytes_max(), stopping));
-        Ok(Self {
-            site,
-            broker,
-            addresses,
-            notes: opened.notes,
-            readiness,
-            metrics,
-            stop,
-            tasks,
-            engine_end,
-        })
+        let id = config.site_id.as_str();
+        let gauges = Gauges {
+            edge: edge_metrics,
+            uplink: UplinkMetrics::new(&metrics, "edge", id),
+            stores: STORES.map(|store| StorageMetrics::new(&metrics, "edge", id, store)),
+            capacity: config.queue_bytes_max(),
+        };
+        if !opened.notes.is_empty() {
+            gauges.stores[0].damaged(opened.notes.len() as u64, 0);
+        }
+        tasks.spawn(take_figures(Arc::clone(&site), gauges, stopping));
+        Ok(Self { site, broker, addresses, notes: opened.notes, readiness, metrics, stop, tasks, engine_end })
     }
 
     /// The bound addresses by kind: `mqtt`, `http`, `http-ingest`.
@@ -237,7 +240,12 @@ impl EdgeNode {
         let _ = self.site.engine.recovered.clone().wait_for(|done| *done).await;
         let ops = events.into_iter().map(|event| Op::Event { event, lane: None, qos2: None }).collect();
         let (done, durable) = oneshot::channel();
-        self.site.engine.intake.send(Batch { ops, done }).await.map_err(|_| Refusal::Stopping)?;
+        self.site
+            .engine
+            .intake
+            .send(Batch { ops, arrived: Instant::now(), done })
+            .await
+            .map_err(|_| Refusal::Stopping)?;
         durable.await.unwrap_or(Err(Refusal::Stopping))
     }
 
@@ -343,9 +351,43 @@ impl EngineEvents for Events {
         }
     }
 
+    fn acknowledged(&mut self, events: usize, took: Duration) {
+        self.metrics.ingested(events, took);
+    }
+
+    fn refused(&mut self, refusal: &Refusal, events: usize) {
+        let reason = match refusal {
+            Refusal::Backpressure { .. } => RefusalReason::Backpressure,
+            Refusal::Full => RefusalReason::Full,
+            Refusal::Stopping => RefusalReason::Stopping,
+            Refusal::Failed(_) => RefusalReason::Failed,
+        };
+        self.metrics.refused(reason, events as u64);
+    }
+
     fn committed(&mut self, events: u64, micros: u64) {
         self.metrics.processed(events);
         self.metrics.committed(Duration::from_micros(micros));
+    }
+}
+
+/// What the MQTT server counts, read when somebody scrapes.
+struct MqttFigures {
+    counters: Arc<IngestCounters>,
+    labels: SiteLabels,
+}
+
+impl Collector for MqttFigures {
+    fn collect(&self, out: &mut Exposition) {
+        let SiteLabels { site, hub, region } = &self.labels;
+        self.counters.visit(|counter, label, value| {
+            let (metric, last) = match (counter, label) {
+                ("messages", Some((_, qos))) => (&names::MQTT_MESSAGES, qos),
+                ("malformed", Some((_, reason))) => (&names::MQTT_MALFORMED, reason),
+                (counter, _) => (&names::MQTT_COUNTS, counter),
+            };
+            out.sample(metric, &[site.as_str(), hub, region, last], value as f64);
+        });
     }
 }
 
@@ -384,7 +426,6 @@ async fn run_uplink(
     config: SenderConfig,
     mut handle: EngineHandle,
     status: watch::Sender<Option<LinkStatus>>,
-    metrics: UplinkMetrics,
     mut stop: watch::Receiver<bool>,
 ) {
     if !is_recovered(&mut handle, &mut stop).await {
@@ -400,7 +441,6 @@ async fn run_uplink(
             Action::Acked { lane, upto } => handle.acked(lane, upto),
             Action::PeerAhead { key, covered_to } => handle.parent_ahead(key, covered_to),
             Action::Established { address, node, term } => {
-                metrics.connected();
                 tracing::info!(address, node, term, "connected to the hub");
             }
             Action::Unsendable { lane, position, reason } => {
@@ -408,7 +448,6 @@ async fn run_uplink(
             }
             Action::OutboxFailed { lane, reason } => tracing::error!(%lane, reason, "the outbox cannot be read"),
             Action::Rejected { code, message } => {
-                metrics.failed();
                 tracing::error!(?code, message, "the hub refused this site");
             }
             Action::Link(change) => tracing::info!(from = %change.from, to = %change.to, "link"),
@@ -422,10 +461,41 @@ async fn run_uplink(
     }
 }
 
+/// The stores of a site, as [`EdgeCore::bytes_on_disk`](crate::core::EdgeCore::bytes_on_disk) names them.
+const STORES: [&str; 4] = ["intake", "outbox", "ids", "dead_letters"];
+
+/// The metrics that are states rather than events.
+struct Gauges {
+    edge: EdgeMetrics,
+    uplink: UplinkMetrics,
+    stores: [StorageMetrics; 4],
+    capacity: u64,
+}
+
+impl Gauges {
+    fn link(&self, link: &LinkStatus) {
+        let stats = &link.uplink.stats;
+        let session = link.uplink.session.as_ref();
+        self.uplink.set(&UplinkFigures {
+            connected: session.is_some(),
+            connects: stats.sessions,
+            failures: stats.failures,
+            redirects: stats.redirects,
+            blocks_sent: stats.blocks_out,
+            blocks_acknowledged: stats.blocks_acked,
+            sent_bytes: stats.bytes_out,
+            received_bytes: stats.bytes_in,
+            unacknowledged_bytes: session.map_or(0, |s| s.in_flight_bytes),
+            round_trip_ms: session.and_then(|s| s.rtt_ms),
+        });
+    }
+}
+
 /// Feeds the metrics that are states rather than events.
-async fn take_figures(site: Arc<Site>, metrics: EdgeMetrics, capacity: u64, mut stop: watch::Receiver<bool>) {
+async fn take_figures(site: Arc<Site>, gauges: Gauges, mut stop: watch::Receiver<bool>) {
+    let metrics = &gauges.edge;
     let mut told = Tally::default();
-    let mut dead_told = 0;
+    let (mut dead_told, mut open_told) = (0, 0);
     loop {
         tokio::select! {
             () = tokio::time::sleep(FIGURES_INTERVAL) => {}
@@ -436,17 +506,35 @@ async fn take_figures(site: Arc<Site>, metrics: EdgeMetrics, capacity: u64, mut 
             core.ledger().iter().for_each(|row| tally.add(&row.tally));
             let pending = Lane::ALL.map(|lane| (core.pending_events(lane), core.queue().lane(lane).pending.bytes));
             let oldest = core.queue().oldest_pending_ms();
-            (tally, pending, oldest, core.accepted_total(), core.counters().dead_letters, core.queue().bytes_pending())
+            (
+                tally,
+                pending,
+                oldest,
+                core.accepted_total(),
+                core.counters().dead_letters,
+                core.queue().bytes_pending(),
+                core.bytes_on_disk(),
+                core.disk_available(),
+            )
         };
-        let Some((tally, pending, oldest, accepted, dead, buffer)) = site.engine.visit(look).await else { return };
+        let Some((tally, pending, oldest, accepted, dead, buffer, disk, free)) = site.engine.visit(look).await else {
+            return;
+        };
         metrics.set_accepted_total(accepted);
         metrics.reduced(tally.reduced.saturating_sub(told.reduced));
         metrics.deduplicated(tally.deduplicated.saturating_sub(told.deduplicated));
         metrics.dropped_by_damage(tally.dropped.saturating_sub(told.dropped));
         metrics.dead_lettered(dead.saturating_sub(dead_told));
-        (told, dead_told) = (tally, dead);
+        let open = site.counters.connections_open();
+        (open_told..open).for_each(|_| metrics.connection_opened(Protocol::Mqtt));
+        (open..open_told).for_each(|_| metrics.connection_closed(Protocol::Mqtt));
+        (told, dead_told, open_told) = (tally, dead, open);
         let (state, _) = link_state(&site);
         let link = site.link.borrow().clone();
+        link.iter().for_each(|link| gauges.link(link));
+        for (store, (_, bytes)) in gauges.stores.iter().zip(disk) {
+            store.set_bytes(bytes, free.unwrap_or(0));
+        }
         metrics.update_figures(|figures| {
             *figures = SiteFigures {
                 state: match state {
@@ -456,7 +544,7 @@ async fn take_figures(site: Arc<Site>, metrics: EdgeMetrics, capacity: u64, mut 
                     LinkState::Island => SiteState::Island,
                 },
                 buffer_bytes: Some(buffer),
-                buffer_capacity_bytes: Some(capacity),
+                buffer_capacity_bytes: Some(gauges.capacity),
                 last_sync_ms: link.and_then(|l| l.uplink.last_ack_ms.map(|at| l.unix_ms(at))),
                 pending: Some(pending),
                 oldest_pending_age_ms: Some(oldest.map_or(0, |at| (unix_ms() - at).max(0) as u64)),

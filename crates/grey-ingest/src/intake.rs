@@ -5,6 +5,7 @@
 
 use bytes::Bytes;
 use grey_model::{Event, Lane};
+use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 
 /// Names a QoS 2 publish until its client has released it.
@@ -59,6 +60,8 @@ pub enum Op {
 pub struct Batch {
     /// At least one operation.
     pub ops: Vec<Op>,
+    /// When it was read.
+    pub arrived: Instant,
     /// Fires once all operations are durable, or none of them will be.
     pub done: oneshot::Sender<Result<(), Refusal>>,
 }

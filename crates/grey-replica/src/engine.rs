@@ -19,7 +19,7 @@ use grey_net::uplink_server::Completion;
 use grey_sync::Outcome;
 use tokio::sync::watch;
 
-use crate::core::{ReplicaCore, ReplicaError, Round, SharedState};
+use crate::core::{NewBlock, ReplicaCore, ReplicaError, Round, SharedState};
 use crate::index::{BlockIndex, IndexError};
 
 /// Inputs taken before a round of consensus: bounds the latency of a round.
@@ -121,7 +121,7 @@ pub trait EngineEvents: Send {
     /// Messages for other members.
     fn send(&mut self, to: u64, message: Bytes);
     /// New blocks were applied.
-    fn applied(&mut self, blocks: usize);
+    fn applied(&mut self, blocks: &[NewBlock]);
     /// A block that this member proposed is durable: its events and bytes, and how long that took.
     fn committed(&mut self, events: u32, bytes: usize, took: Duration);
 }
@@ -277,7 +277,7 @@ impl Engine {
             }
             index.publish()?;
             drop(index);
-            events.applied(round.blocks.len());
+            events.applied(&round.blocks);
         }
         for (token, outcome) in round.outcomes {
             let Some(Proposed { completion, events: count, bytes, at }) = self.proposed.remove(&token) else {

@@ -16,6 +16,7 @@ use grey_net::uplink_client::LinkStatus;
 use grey_net::uplink_server::ServerStats;
 use serde_json::{Map, Value as Json, json};
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
 use tokio::sync::watch;
 
 use crate::engine::EngineHandle;
@@ -36,6 +37,7 @@ pub(crate) struct Shared {
     pub(crate) stats: Arc<ServerStats>,
     pub(crate) has_upstream: bool,
     pub(crate) started_ms: i64,
+    pub(crate) metrics: Arc<TierMetrics>,
 }
 
 type Tier = State<Arc<Shared>>;
@@ -258,9 +260,14 @@ async fn get_ledger(State(tier): Tier, query: ListQuery) -> Result<Response, Pro
 
 async fn get_events(State(tier): Tier, format: Format, query: EventQuery) -> Result<Response, Problem> {
     events_reply(query, format, move |query| {
-        let handle = tier.handle.clone();
+        let tier = Arc::clone(&tier);
         async move {
-            let read = move || handle.page(&query, query.page_limit());
+            let read = move || {
+                let started = Instant::now();
+                let page = tier.handle.page(&query, query.page_limit());
+                tier.metrics.queried(started.elapsed());
+                page
+            };
             match tokio::task::spawn_blocking(read).await {
                 Ok(Ok(page)) => Ok(page),
                 Ok(Err(error)) => {

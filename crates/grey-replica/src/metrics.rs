@@ -7,13 +7,14 @@ use std::time::Duration;
 use grey_api::Metrics;
 use grey_api::metrics::{
     ConsensusMetrics, CoordinatorMetrics, HubMetrics, LedgerMetrics, SiteFigures, SiteLabels, SiteState, SiteTable,
-    UplinkMetrics,
+    StorageMetrics, UplinkFigures, UplinkMetrics,
 };
 use grey_consensus::Role;
 use grey_ledger::Totals;
-use grey_model::Lane;
+use grey_model::{BlockHeader, Lane};
 use grey_net::uplink_client::LinkStatus;
 
+use crate::core::NewBlock;
 use crate::engine::{EngineHandle, Standing};
 use crate::node::{ReplicaConfig, unix_ms};
 use crate::sites::Sessions;
@@ -31,6 +32,7 @@ pub(crate) struct TierMetrics {
     tier: Tier,
     consensus: ConsensusMetrics,
     ledger: LedgerMetrics,
+    storage: StorageMetrics,
     region: String,
     told: Mutex<Totals>,
 }
@@ -51,6 +53,7 @@ impl TierMetrics {
             tier,
             consensus: ConsensusMetrics::new(&registry, config.tier, &node),
             ledger: LedgerMetrics::new(&registry, config.tier, &node),
+            storage: StorageMetrics::new(&registry, config.tier, &node, "raft"),
             region: config.region.clone(),
             told: Mutex::default(),
             registry,
@@ -76,11 +79,26 @@ impl TierMetrics {
         }
     }
 
-    /// The tier above let this hub in.
-    pub(crate) fn uplink_connected(&self) {
-        if let Tier::Hub { uplink, .. } = &self.tier {
-            uplink.connected();
+    /// Blocks were applied; on the last tier, how long their events took to get here.
+    pub(crate) fn blocks_applied(&self, blocks: &[NewBlock]) {
+        let Tier::Coordinator { coordinator } = &self.tier else { return };
+        let now_ms = unix_ms();
+        for header in blocks.iter().filter_map(|new| BlockHeader::parse(&new.block).ok()).map(|view| view.header) {
+            let delay_ms = now_ms.saturating_sub(header.stamp.unix_ms()).max(0) as u64;
+            coordinator.delayed(header.events as usize, Duration::from_millis(delay_ms));
         }
+    }
+
+    /// A page of events was read.
+    pub(crate) fn queried(&self, took: Duration) {
+        if let Tier::Coordinator { coordinator } = &self.tier {
+            coordinator.queried(took);
+        }
+    }
+
+    /// The data directory was damaged when it was opened.
+    pub(crate) fn damaged(&self, records: u64) {
+        self.storage.damaged(records, 0);
     }
 
     /// Consensus moved.
@@ -93,7 +111,14 @@ impl TierMetrics {
     }
 
     /// Figures that are states: taken now and then.
-    pub(crate) fn figures(&self, handle: &EngineHandle, sessions: &Sessions, leads: bool, link: &Option<LinkStatus>) {
+    pub(crate) fn figures(
+        &self,
+        handle: &EngineHandle,
+        sessions: &Sessions,
+        leads: bool,
+        link: &Option<LinkStatus>,
+        free_bytes: u64,
+    ) {
         let now_ms = unix_ms();
         let live = sessions.reports(now_ms);
         let state = handle.state.read();
@@ -117,6 +142,7 @@ impl TierMetrics {
         });
         self.sites().set_answering(leads);
         self.sites().replace(rows);
+        self.storage.set_bytes(handle.standing.borrow().consensus.log_bytes, free_bytes);
         let totals = state.totals();
         let depth: u64 = Lane::ALL.iter().map(|lane| state.pending(*lane).1).sum();
         let ledger = state.ledger(None);
@@ -130,9 +156,23 @@ impl TierMetrics {
                 if leads {
                     hub.uploaded(totals.forwarded_bytes.saturating_sub(told.forwarded_bytes));
                 }
-                if let Some(session) = link.as_ref().and_then(|link| link.uplink.session.as_ref()) {
-                    uplink.set_unacknowledged_bytes(session.in_flight_bytes);
-                }
+                let figures = link.as_ref().map(|link| {
+                    let stats = &link.uplink.stats;
+                    let session = link.uplink.session.as_ref();
+                    UplinkFigures {
+                        connected: session.is_some(),
+                        connects: stats.sessions,
+                        failures: stats.failures,
+                        redirects: stats.redirects,
+                        blocks_sent: stats.blocks_out,
+                        blocks_acknowledged: stats.blocks_acked,
+                        sent_bytes: stats.bytes_out,
+                        received_bytes: stats.bytes_in,
+                        unacknowledged_bytes: session.map_or(0, |s| s.in_flight_bytes),
+                        round_trip_ms: session.and_then(|s| s.rtt_ms),
+                    }
+                });
+                uplink.set(&figures.unwrap_or_default());
             }
             Tier::Coordinator { coordinator } => coordinator.set_stored(totals.events, totals.bytes),
         }

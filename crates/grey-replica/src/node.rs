@@ -28,7 +28,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::core::{ReplicaCore, ReplicaError};
+use crate::core::{NewBlock, ReplicaCore, ReplicaError};
 use crate::engine::{Engine, EngineError, EngineEvents, EngineHandle, Input, Standing};
 use crate::greeting::{greet, leader_address, reports_upward};
 use crate::http::{self, Shared};
@@ -198,6 +198,9 @@ impl ReplicaNode {
             })
             .map_err(StartError::Thread)?;
 
+        if !notes.is_empty() {
+            metrics.damaged(notes.len() as u64);
+        }
         let readiness = Readiness::new(&["consensus"]);
         let (leadership, leadership_watch) = watch::channel(Leadership::Following { leader: None });
         let (link, link_watch) = watch::channel(None);
@@ -225,6 +228,7 @@ impl ReplicaNode {
             stats,
             has_upstream: !config.upstream.is_empty(),
             started_ms: unix_ms(),
+            metrics: Arc::clone(&metrics),
         });
         let router = http::api(&readiness, &metrics, config.dashboard).into_router().with_state(Arc::clone(&shared));
         let http_config =
@@ -243,6 +247,7 @@ impl ReplicaNode {
             outbox_ready,
             metrics,
             readiness: readiness.clone(),
+            disk: RealDisk::new(data_dir),
             uplink: None,
         };
         tasks.spawn(keeper.run(stopping));
@@ -378,7 +383,8 @@ impl EngineEvents for Events {
         }
     }
 
-    fn applied(&mut self, _: usize) {
+    fn applied(&mut self, blocks: &[NewBlock]) {
+        self.metrics.blocks_applied(blocks);
         self.outbox_ready.notify_one();
     }
 
@@ -442,6 +448,7 @@ struct Keeper {
     outbox_ready: Arc<Notify>,
     metrics: Arc<TierMetrics>,
     readiness: Readiness,
+    disk: RealDisk,
     uplink: Option<(watch::Sender<bool>, JoinHandle<()>)>,
 }
 
@@ -520,7 +527,7 @@ impl Keeper {
         let outbox =
             ReplicaOutbox::new(self.handle.state.clone(), self.handle.entries.clone(), site_source, Arc::new(unix_ms));
         let config = SenderConfig { seed: entropy(), ..self.config.uplink.clone() };
-        let (handle, metrics) = (self.handle.clone(), Arc::clone(&self.metrics));
+        let handle = self.handle.clone();
         let task = tokio::spawn(async move {
             let client = tokio::spawn(uplink_client::run(config, [0; 3], outbox, ports));
             while let Some(action) = actions.recv().await {
@@ -528,7 +535,6 @@ impl Keeper {
                     Action::Acked { lane, upto } => handle.send(Input::Forwarded { lane, upto }),
                     Action::Established { address, node, term } => {
                         tracing::info!(address, node, term, "connected to the coordinator");
-                        metrics.uplink_connected();
                     }
                     Action::Unsendable { lane, position, reason } => {
                         tracing::error!(%lane, position, reason, "a block cannot be sent");
@@ -559,7 +565,8 @@ impl Keeper {
 
     fn report_sites(&mut self, leads: bool, told: &mut Vec<grey_ledger::SiteReport>) {
         let now_ms = unix_ms();
-        self.metrics.figures(&self.handle, &self.sessions, leads, &self.link.borrow());
+        let free_bytes = self.disk.available_bytes().unwrap_or(0);
+        self.metrics.figures(&self.handle, &self.sessions, leads, &self.link.borrow(), free_bytes);
         if !leads {
             told.clear();
             return;

@@ -52,7 +52,6 @@ struct Edge {
     alerts: Counter,
     ingest: Histogram,
     commit: Histogram,
-    rules: Histogram,
     connections: [Gauge; 3],
 }
 
@@ -74,7 +73,6 @@ impl EdgeMetrics {
             alerts: metrics.counter(&names::ALERTS, &site),
             ingest: metrics.histogram(&names::INGEST_SECONDS, &site),
             commit: metrics.histogram(&names::COMMIT_SECONDS, &site),
-            rules: metrics.histogram(&names::RULE_SECONDS, &site),
             connections: ["mqtt", "http", "resp"].map(|protocol| metrics.gauge(&names::CONNECTIONS, &with(protocol))),
             labels,
         });
@@ -150,11 +148,6 @@ impl EdgeMetrics {
     /// A group commit took this long.
     pub fn committed(&self, took: Duration) {
         self.0.commit.record(took.as_secs_f64());
-    }
-
-    /// The rules took this long over a batch.
-    pub fn ruled(&self, took: Duration) {
-        self.0.rules.record(took.as_secs_f64());
     }
 
     /// A connection was opened.

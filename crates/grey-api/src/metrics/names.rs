@@ -100,7 +100,9 @@ metrics! {
     ALERTS = Counter "grey_edge_alerts_total" ["alerts"] SITE, "Alerts that rules raised";
     INGEST_SECONDS = Histogram "grey_edge_ingest_seconds" ["seconds"] SITE, "From an event's arrival to its acknowledgement, fsync included", LATENCY_BUCKETS;
     COMMIT_SECONDS = Histogram "grey_edge_commit_seconds" ["seconds"] SITE, "One group commit of the intake: write and fsync", LATENCY_BUCKETS;
-    RULE_SECONDS = Histogram "grey_edge_rule_seconds" ["seconds"] SITE, "Rules over one batch of events", LATENCY_BUCKETS;
+    MQTT_MESSAGES = Counter "grey_edge_mqtt_messages_total" ["messages"] &["site_id", "hub", "region", "qos"], "PUBLISH packets received, by quality of service";
+    MQTT_MALFORMED = Counter "grey_edge_mqtt_malformed_total" ["connections"] SITE_REASON, "MQTT connections closed because a packet broke the protocol, by what was wrong";
+    MQTT_COUNTS = Counter "grey_edge_mqtt_counts_total" ["1"] &["site_id", "hub", "region", "what"], "What else the MQTT server counts: connections, bytes, acknowledgements, deliveries, refusals";
     CONNECTIONS = Gauge "grey_edge_connections" ["connections"] &["site_id", "hub", "region", "protocol"], "Open connections of devices and programs: mqtt, http or resp";
 
     // The uplink, of an edge and of a hub.
@@ -109,13 +111,11 @@ metrics! {
     UPLINK_FAILURES = Counter "grey_uplink_failures_total" ["attempts"] NODE, "Attempts that failed and sessions that broke";
     UPLINK_REDIRECTS = Counter "grey_uplink_redirects_total" ["redirects"] NODE, "Times that the upper tier named another node";
     UPLINK_BLOCKS_SENT = Counter "grey_uplink_blocks_sent_total" ["blocks"] NODE, "Blocks sent, resends included";
-    UPLINK_BLOCKS_RESENT = Counter "grey_uplink_blocks_resent_total" ["blocks"] NODE, "Blocks sent again because a session ended before their acknowledgement";
     UPLINK_BLOCKS_ACKNOWLEDGED = Counter "grey_uplink_blocks_acknowledged_total" ["blocks"] NODE, "Blocks that the upper tier acknowledged";
     UPLINK_SENT_BYTES = Counter "grey_uplink_sent_bytes_total" ["bytes"] NODE, "Bytes sent";
     UPLINK_RECEIVED_BYTES = Counter "grey_uplink_received_bytes_total" ["bytes"] NODE, "Bytes received";
     UPLINK_UNACKNOWLEDGED_BYTES = Gauge "grey_uplink_unacknowledged_bytes" ["bytes"] NODE, "Bytes sent and not acknowledged yet";
-    UPLINK_ACK_SECONDS = Histogram "grey_uplink_ack_seconds" ["seconds"] NODE, "From sending a block to its acknowledgement", LATENCY_BUCKETS;
-    UPLINK_ROUND_TRIP_SECONDS = Histogram "grey_uplink_round_trip_seconds" ["seconds"] NODE, "Round trip of a heartbeat", LATENCY_BUCKETS;
+    UPLINK_ROUND_TRIP_SECONDS = Gauge "grey_uplink_round_trip_seconds" ["seconds"] NODE, "Round trip of a heartbeat";
 
     // A hub.
     HUB_EVENTS_RECEIVED = Counter "grey_hub_events_received_total" ["events"] HUB, "Events accepted from edges, each once, counted by the member that accepted them";

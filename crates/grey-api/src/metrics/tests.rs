@@ -38,10 +38,10 @@ fn everything() -> Metrics {
     });
     edge.ingested(5, Duration::from_millis(1));
     edge.committed(Duration::from_millis(1));
-    edge.ruled(Duration::from_micros(30));
     edge.refused(RefusalReason::Full, 1);
     edge.connection_opened(Protocol::Mqtt);
-    UplinkMetrics::new(&metrics, "edge", "s").round_trip(Duration::from_millis(40));
+    UplinkMetrics::new(&metrics, "edge", "s")
+        .set(&UplinkFigures { round_trip_ms: Some(40), ..UplinkFigures::default() });
     let hub = HubMetrics::new(&metrics, "h2", "us-west-2");
     hub.block_received(100, 3, 4_096, Duration::from_millis(8));
     hub.sites().set_answering(true);
@@ -63,7 +63,9 @@ fn every_declared_name_is_exported_once_and_nothing_else() {
     let families = families(&text);
     let unique: BTreeSet<_> = families.iter().copied().collect();
     assert_eq!(families.len(), unique.len(), "a family is split");
-    assert_eq!(unique, names::ALL.iter().map(|m| m.name).collect::<BTreeSet<_>>());
+    // The edge's MQTT server brings its figures itself.
+    let declared = names::ALL.iter().map(|m| m.name).filter(|name| !name.starts_with("grey_edge_mqtt_"));
+    assert_eq!(unique, declared.collect::<BTreeSet<_>>());
 }
 
 #[test]

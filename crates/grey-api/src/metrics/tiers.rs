@@ -22,13 +22,36 @@ pub struct UplinkMetrics {
     failures: Counter,
     redirects: Counter,
     blocks_sent: Counter,
-    blocks_resent: Counter,
     blocks_acknowledged: Counter,
     sent_bytes: Counter,
     received_bytes: Counter,
     unacknowledged_bytes: Gauge,
-    ack: Histogram,
-    round_trip: Histogram,
+    round_trip: Gauge,
+}
+
+/// Where an uplink stands. Counts are since the uplink was started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct UplinkFigures {
+    /// A session stands.
+    pub connected: bool,
+    /// Sessions established.
+    pub connects: u64,
+    /// Attempts that failed and sessions that broke.
+    pub failures: u64,
+    /// Times that the upper tier named another node.
+    pub redirects: u64,
+    /// Blocks sent, repeats included.
+    pub blocks_sent: u64,
+    /// Blocks acknowledged.
+    pub blocks_acknowledged: u64,
+    /// Bytes sent.
+    pub sent_bytes: u64,
+    /// Bytes received.
+    pub received_bytes: u64,
+    /// Bytes sent and not acknowledged yet.
+    pub unacknowledged_bytes: u64,
+    /// Smoothed round trip of heartbeats, ms, once one came back.
+    pub round_trip_ms: Option<u64>,
 }
 
 impl UplinkMetrics {
@@ -41,69 +64,28 @@ impl UplinkMetrics {
             failures: metrics.counter(&names::UPLINK_FAILURES, &node),
             redirects: metrics.counter(&names::UPLINK_REDIRECTS, &node),
             blocks_sent: metrics.counter(&names::UPLINK_BLOCKS_SENT, &node),
-            blocks_resent: metrics.counter(&names::UPLINK_BLOCKS_RESENT, &node),
             blocks_acknowledged: metrics.counter(&names::UPLINK_BLOCKS_ACKNOWLEDGED, &node),
             sent_bytes: metrics.counter(&names::UPLINK_SENT_BYTES, &node),
             received_bytes: metrics.counter(&names::UPLINK_RECEIVED_BYTES, &node),
             unacknowledged_bytes: metrics.gauge(&names::UPLINK_UNACKNOWLEDGED_BYTES, &node),
-            ack: metrics.histogram(&names::UPLINK_ACK_SECONDS, &node),
-            round_trip: metrics.histogram(&names::UPLINK_ROUND_TRIP_SECONDS, &node),
+            round_trip: metrics.gauge(&names::UPLINK_ROUND_TRIP_SECONDS, &node),
         }
     }
 
-    /// A session stands.
-    pub fn connected(&self) {
-        self.connects.increment(1);
-        self.connected.set(1.0);
-    }
-
-    /// An attempt failed, or the session broke.
-    pub fn failed(&self) {
-        self.failures.increment(1);
-        self.disconnected();
-    }
-
-    /// The session ended as it should.
-    pub fn disconnected(&self) {
-        self.connected.set(0.0);
-        self.unacknowledged_bytes.set(0.0);
-    }
-
-    /// The upper tier named another node.
-    pub fn redirected(&self) {
-        self.redirects.increment(1);
-    }
-
-    /// A block was sent, for the first time or again.
-    pub fn block_sent(&self, again: bool) {
-        self.blocks_sent.increment(1);
-        self.blocks_resent.increment(u64::from(again));
-    }
-
-    /// Blocks were acknowledged; `took` counts from sending the last of them.
-    pub fn blocks_acknowledged(&self, blocks: u64, took: Duration) {
-        self.blocks_acknowledged.increment(blocks);
-        self.ack.record(took.as_secs_f64());
-    }
-
-    /// Bytes went out.
-    pub fn sent_bytes(&self, bytes: u64) {
-        self.sent_bytes.increment(bytes);
-    }
-
-    /// Bytes came in.
-    pub fn received_bytes(&self, bytes: u64) {
-        self.received_bytes.increment(bytes);
-    }
-
-    /// Bytes sent and not acknowledged yet.
-    pub fn set_unacknowledged_bytes(&self, bytes: u64) {
-        self.unacknowledged_bytes.set(bytes as f64);
-    }
-
-    /// A heartbeat came back.
-    pub fn round_trip(&self, took: Duration) {
-        self.round_trip.record(took.as_secs_f64());
+    /// Shows where the uplink stands.
+    pub fn set(&self, figures: &UplinkFigures) {
+        self.connected.set(f64::from(u8::from(figures.connected)));
+        self.connects.absolute(figures.connects);
+        self.failures.absolute(figures.failures);
+        self.redirects.absolute(figures.redirects);
+        self.blocks_sent.absolute(figures.blocks_sent);
+        self.blocks_acknowledged.absolute(figures.blocks_acknowledged);
+        self.sent_bytes.absolute(figures.sent_bytes);
+        self.received_bytes.absolute(figures.received_bytes);
+        self.unacknowledged_bytes.set(figures.unacknowledged_bytes as f64);
+        if let Some(ms) = figures.round_trip_ms {
+            self.round_trip.set(ms as f64 / 1_000.0);
+        }
     }
 }
 

@@ -247,7 +247,7 @@ impl Client {
             self.ops_hint = ops_count as u32;
             let (sender, receiver) = oneshot::channel();
             done = Some(receiver);
-            match self.shared.intake.try_send(Batch { ops, done: sender }) {
+            match self.shared.intake.try_send(Batch { ops, arrived: std::time::Instant::now(), done: sender }) {
                 Ok(()) => {}
                 Err(TrySendError::Full(batch)) => {
                     self.shared.config.counters.backpressure.add(1);

@@ -40,7 +40,9 @@ impl MarkerFile {
         let mut newest: Option<Marker> = None;
         for slot in 0..2 {
             let mut bytes = [0; MARKER_BYTES];
-            let read = file.read_at(&mut bytes, slot * SLOT_BYTES).map_err(LogError::io("read", &path))?;
+            // A marker that cannot be read knows nothing, and will be written over.
+            let offset = slot * SLOT_BYTES;
+            let read = file.read_at(&mut bytes, offset).or_else(|_| file.read_at(&mut bytes, offset)).unwrap_or(0);
             if let Some(found) = Marker::decode(&bytes[..read])
                 && newest.is_none_or(|newest| newest.sequence < found.sequence)
             {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::format::{HEADER_BYTES, RECORD_HEADER_BYTES, RecordHeader};
 use crate::shared::{Shared, SparseIndex, View, lock};
 use crate::survey::{MARK_STRIDE_BYTES, Mark, push_mark};
-use crate::window::{Parsed, Window};
+use crate::window::{Parsed, Window, read_around};
 use crate::{Damage, LogError};
 
 /// Read ahead by a scan that goes on where the last one ended: small enough to stay in
@@ -214,7 +214,7 @@ impl LogReader {
         let mut buffer = spare.try_into_mut().unwrap_or_default();
         buffer.resize((wanted.max(needed) as u64).min(rest) as usize, 0);
         let path = self.shared.path(view.segment.first);
-        let read = view.file.read_at(&mut buffer, ahead.next.offset).map_err(LogError::io("read", &path))?;
+        let read = read_around(&*view.file, &mut buffer, ahead.next.offset).map_err(LogError::io("read", &path))?;
         buffer.truncate(read);
         ahead.chunk = buffer.freeze();
         ahead.chunk_offset = ahead.next.offset;
@@ -258,7 +258,8 @@ impl LogReader {
             if let Some((lost, offset)) = sparse_gap(&sparse, index) {
                 return Ok(Found::Lost(lost, offset));
             }
-            if let Some(here) = attempt(&mut sparse).map_err(LogError::io("read", &path))? {
+            // An unreadable place on the way is damage like any other.
+            if let Ok(Some(here)) = attempt(&mut sparse) {
                 return Ok(Found::Here(here));
             }
         }
@@ -267,7 +268,7 @@ impl LogReader {
         if let Some((lost, offset)) = sparse_gap(&checked, index) {
             return Ok(Found::Lost(lost, offset));
         }
-        window = Window::new(&*view.file, view.segment.len, view.segment.record_bytes_max);
+        window = Window::new(&*view.file, view.segment.len, view.segment.record_bytes_max).salvaging();
         let found = walk(&mut window, &mut checked, index, view.bound)
             .and_then(|found| found.map_or(Ok(None), |(offset, header)| take(&mut window, offset, header)))
             .map_err(LogError::io("read", &path))?;

@@ -18,8 +18,7 @@ use crate::marker::MarkerFile;
 use crate::quarantine::{quarantine, quarantine_file};
 use crate::segment::{self, Active, read_header};
 use crate::shared::{Segment, Shared, SparseIndex, State, damage_of};
-use crate::survey::{Survey, survey};
-use crate::window::Window;
+use crate::survey::{Survey, survey_file};
 use crate::{LogError, Reason, Recovery};
 
 /// The end of a log is rewritten in pieces of this size.
@@ -55,6 +54,8 @@ struct Last {
     listed: Listed,
     file: Arc<dyn File>,
     found: Survey,
+    /// A part of it cannot be read.
+    is_unreadable: bool,
 }
 
 struct Opening<'a> {
@@ -87,10 +88,11 @@ pub(crate) fn open(disk: Arc<dyn Disk>, dir: &Path, config: &LogConfig) -> Resul
     let (mut end, mut active, mut index) = (start, None, None);
     if let Some(last) = last {
         end = last.found.end.index;
+        let is_unreadable = last.is_unreadable;
         let (kept, found) = opening.keep(last)?;
-        segments.push(Segment { len: found.end.offset, first: kept.first, record_bytes_max: kept.record_bytes_max });
+        segments.push(Segment { len: kept.len, first: kept.first, record_bytes_max: kept.record_bytes_max });
         index = Some((kept.first, SparseIndex::from(found)));
-        active = Some(Active::new(kept.first, kept.file, kept.len, config));
+        active = (!is_unreadable).then(|| Active::new(kept.first, kept.file, kept.len, config));
     }
     let active = match active {
         Some(active) if end >= opening.floor => active,
@@ -144,7 +146,8 @@ impl Opening<'_> {
             let Some(first) = parse_segment_name(&entry.name).filter(|_| !entry.is_dir) else { continue };
             let path = self.dir.join(&entry.name);
             let file = self.disk.open(&path, OpenMode::Read).map_err(LogError::io("open", &path))?;
-            let header = read_header(&*file).map_err(LogError::io("read", &path))?;
+            // One that cannot be read is as good as a damaged one.
+            let header = read_header(&*file).or_else(|_| read_header(&*file)).unwrap_or_default();
             if header.is_some_and(|header| header.first != first) {
                 // Another segment under this name: none of its records would fit.
                 quarantine_file(&*self.disk, self.dir, &path);
@@ -208,14 +211,30 @@ impl Opening<'_> {
             let path = self.path(listed.first);
             let file = self.disk.open(&path, OpenMode::ReadWrite).map_err(LogError::io("open", &path))?;
             let len = file.len().map_err(LogError::io("read", &path))?;
-            let mut window = Window::new(&*file, len, listed.record_bytes_max(self.config));
-            let mut found = survey(&mut window, listed.first, bound).map_err(LogError::io("read", &path))?;
+            let record_bytes_max = listed.record_bytes_max(self.config);
+            let (mut found, is_unreadable) =
+                survey_file(&*file, len, record_bytes_max, listed.first, bound).map_err(LogError::io("read", &path))?;
+            if is_unreadable {
+                // Not a torn write. Nothing is cut off or written over; the log goes on in
+                // a new segment.
+                return Ok(Some(Last {
+                    listed: Listed { len, ..listed },
+                    file: Arc::from(file),
+                    found,
+                    is_unreadable,
+                }));
+            }
             let torn = found.gaps.iter().position(|gap| !gap.is_followed && gap.lost.start >= self.floor);
             if let Some(torn) = torn {
                 found.cut_before_gap(torn);
             }
             if listed.header.is_some() || found.end.index > listed.first {
-                return Ok(Some(Last { listed: Listed { len, ..listed }, file: Arc::from(file), found }));
+                return Ok(Some(Last {
+                    listed: Listed { len, ..listed },
+                    file: Arc::from(file),
+                    found,
+                    is_unreadable,
+                }));
             }
             // A segment without header and records was never finished, or is damaged
             // beyond use. Its existence says that all before it was durable.
@@ -272,20 +291,28 @@ impl Opening<'_> {
     fn end_of(&self, listed: &Listed, bound: u64) -> Result<(u64, u64), LogError> {
         let path = self.path(listed.first);
         let file = self.disk.open(&path, OpenMode::Read).map_err(LogError::io("open", &path))?;
-        let mut window = Window::new(&*file, listed.len, listed.record_bytes_max(self.config));
-        let found = survey(&mut window, listed.first, bound).map_err(LogError::io("read", &path))?;
+        let record_bytes_max = listed.record_bytes_max(self.config);
+        let (found, _) = survey_file(&*file, listed.len, record_bytes_max, listed.first, bound)
+            .map_err(LogError::io("read", &path))?;
         Ok((found.end.index, found.end.offset))
     }
 
     /// Cuts the torn end off and makes the rest surely durable.
     fn keep(&mut self, last: Last) -> Result<(Kept, Survey), LogError> {
-        let Last { listed, file, found } = last;
+        let Last { listed, file, found, is_unreadable } = last;
         let path = self.path(listed.first);
+        let record_bytes_max = listed.record_bytes_max(self.config);
         for gap in &found.gaps {
             quarantine(&*self.disk, self.dir, &path, &*file, gap.bytes.clone());
             self.recovery.damaged.push(damage_of(gap, &path));
         }
         let end = found.end;
+        if is_unreadable {
+            // How many records are lost behind the last one that can be read, the marker
+            // knows at best; where none can, it is one at least.
+            self.floor = self.floor.max(end.index).max(listed.first + 1);
+            return Ok((Kept { first: listed.first, len: listed.len, record_bytes_max, file }, found));
+        }
         if listed.len > end.offset {
             if end.index < self.floor {
                 quarantine(&*self.disk, self.dir, &path, &*file, end.offset..listed.len);
@@ -295,7 +322,6 @@ impl Opening<'_> {
         }
         self.rewrite(&*file, &path, &found)?;
         file.sync().map_err(LogError::io("sync", &path))?;
-        let record_bytes_max = listed.record_bytes_max(self.config);
         Ok((Kept { first: listed.first, len: end.offset.max(HEADER_BYTES), record_bytes_max, file }, found))
     }
 

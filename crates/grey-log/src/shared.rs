@@ -12,8 +12,7 @@ use grey_disk::{Disk, File, OpenMode};
 
 use crate::format::{HEADER_BYTES, segment_name};
 use crate::quarantine::quarantine;
-use crate::survey::{Gap, Mark, Survey, survey};
-use crate::window::Window;
+use crate::survey::{Gap, Mark, Survey, survey_file};
 use crate::{Damage, LogError, Reason};
 
 /// Files kept open for reading.
@@ -256,9 +255,9 @@ impl Shared {
     /// Checks a segment record by record, remembers what is damaged and keeps the evidence.
     pub(crate) fn check(&self, view: &View) -> Result<SparseIndex, LogError> {
         let path = self.path(view.segment.first);
-        let fail = LogError::io("read", &path);
-        let mut window = Window::new(&*view.file, view.segment.len, view.segment.record_bytes_max);
-        let mut found = survey(&mut window, view.segment.first, view.bound).map_err(fail)?;
+        let Segment { first, len, record_bytes_max } = view.segment;
+        let (mut found, _) =
+            survey_file(&*view.file, len, record_bytes_max, first, view.bound).map_err(LogError::io("read", &path))?;
         if found.end.index < view.bound {
             // The segment should go on: what is missing at its end is lost as well.
             found.gaps.push(Gap {

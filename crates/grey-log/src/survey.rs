@@ -10,6 +10,8 @@
 use std::io;
 use std::ops::Range;
 
+use grey_disk::File;
+
 use crate::format::{HEADER_BYTES, RECORD_HEADER_BYTES, RecordHeader};
 use crate::window::{Parsed, Window};
 
@@ -54,6 +56,23 @@ pub(crate) struct Survey {
     pub(crate) end: Mark,
     /// Where the last commit begins, as far as its first record is intact.
     pub(crate) last_commit: Mark,
+}
+
+/// [`survey`] of a file, reading around what cannot be read. The flag says whether there
+/// was such a place.
+pub(crate) fn survey_file(
+    file: &dyn File,
+    len: u64,
+    record_bytes_max: usize,
+    first: u64,
+    bound: u64,
+) -> io::Result<(Survey, bool)> {
+    if let Ok(found) = survey(&mut Window::new(file, len, record_bytes_max), first, bound) {
+        return Ok((found, false));
+    }
+    let mut window = Window::new(file, len, record_bytes_max).salvaging();
+    let found = survey(&mut window, first, bound)?;
+    Ok((found, window.had_unreadable()?))
 }
 
 /// Reads and checks every record of a segment that starts at index `first` and holds

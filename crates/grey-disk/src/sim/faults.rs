@@ -34,6 +34,8 @@ pub struct Faults {
     pub flips: u64,
     /// Stretches overwritten with zeros.
     pub zeroed: u64,
+    /// Stretches made unreadable.
+    pub spoiled: u64,
     /// Files cut.
     pub truncations: u64,
     /// Files removed behind their owner's back.

@@ -1,6 +1,7 @@
 //! One file: its visible bytes, and what the platter holds where the two differ.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 
 use super::faults::Faults;
 use super::random::Random;
@@ -25,6 +26,8 @@ pub(super) struct Inode {
     durable_len: usize,
     undo: BTreeMap<usize, Platter>,
     is_unlinked: bool,
+    /// Sectors that cannot be read until they are written again.
+    spoiled: BTreeSet<usize>,
 }
 
 impl Inode {
@@ -41,11 +44,22 @@ impl Inode {
         self.is_unlinked = !linked;
     }
 
-    pub(super) fn read(&self, buf: &mut [u8], offset: u64) -> usize {
-        let Some(rest) = usize::try_from(offset).ok().and_then(|offset| self.bytes.get(offset..)) else { return 0 };
+    pub(super) fn read(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        let Some(rest) = usize::try_from(offset).ok().and_then(|offset| self.bytes.get(offset..)) else {
+            return Ok(0);
+        };
         let len = rest.len().min(buf.len());
+        let start = offset as usize;
+        if len > 0 && self.spoiled.range(start / SECTOR..(start + len).div_ceil(SECTOR)).next().is_some() {
+            return Err(io::Error::other("injected unreadable sector"));
+        }
         buf[..len].copy_from_slice(&rest[..len]);
-        len
+        Ok(len)
+    }
+
+    pub(super) fn spoil(&mut self, offset: u64, len: u64) {
+        let (from, to) = (offset as usize, ((offset + len) as usize).min(self.bytes.len()));
+        self.spoiled.extend(from / SECTOR..to.div_ceil(SECTOR));
     }
 
     pub(super) fn write(&mut self, buf: &[u8], offset: u64) {
@@ -54,6 +68,7 @@ impl Inode {
         if buf.is_empty() {
             return;
         }
+        self.spoiled.retain(|sector| !(start / SECTOR..end.div_ceil(SECTOR)).contains(sector));
         // A hole is written too: its zeros are new bytes.
         self.touch(start.min(self.bytes.len()), end);
         if end > self.bytes.len() {
@@ -65,6 +80,7 @@ impl Inode {
     pub(super) fn set_len(&mut self, len: u64) {
         let len = len as usize;
         let before = self.bytes.len();
+        self.spoiled.retain(|sector| sector * SECTOR < len);
         self.touch(len.min(before), len.max(before));
         self.bytes.resize(len, 0);
     }

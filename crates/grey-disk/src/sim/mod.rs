@@ -132,6 +132,16 @@ impl SimDisk {
         Ok(())
     }
 
+    /// Makes the sectors of a stretch unreadable until they are written again, as worn
+    /// flash does.
+    pub fn spoil(&self, path: &Path, offset: u64, len: u64) -> io::Result<()> {
+        let state = &mut *lock(&self.state);
+        let inode = state.names.file(&components(path)?)?;
+        lock(&inode).spoil(offset, len);
+        state.faults.spoiled += 1;
+        Ok(())
+    }
+
     /// Cuts a file to `len` bytes, visible and durable.
     pub fn truncate(&self, path: &Path, len: u64) -> io::Result<()> {
         let state = &mut *lock(&self.state);
@@ -346,7 +356,9 @@ impl File for SimFile {
         }
         let inode = lock(&self.inode);
         state.operations.bytes_read += buf.len() as u64;
-        Ok(inode.read(buf, offset))
+        let read = inode.read(buf, offset);
+        state.faults.reads_failed += u64::from(read.is_err());
+        read
     }
 
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {

@@ -217,6 +217,24 @@ fn damage_is_durable_and_counted() {
 }
 
 #[test]
+fn spoiled_sectors_cannot_be_read_until_written() {
+    let disk = SimDisk::new(1);
+    let file = durable_file(&disk, "f", &[5; 4 * SECTOR_TEST]);
+    disk.spoil(Path::new("f"), SECTOR_TEST as u64 + 10, 1).expect("spoil");
+    let mut buffer = [0; SECTOR_TEST];
+    for (sector, is_readable) in [true, false, true, true].into_iter().enumerate() {
+        assert_eq!(file.read_at(&mut buffer, (sector * SECTOR_TEST) as u64).is_ok(), is_readable);
+    }
+    assert!(read_file(&disk, Path::new("f"), LIMIT).is_err());
+    disk.crash();
+    let file = disk.open(Path::new("f"), OpenMode::ReadWrite).expect("open");
+    assert!(file.read_at(&mut buffer, SECTOR_TEST as u64).is_err(), "a crash heals nothing");
+    file.write_at(&[6; SECTOR_TEST], SECTOR_TEST as u64).expect("write");
+    assert_eq!(file.read_at(&mut buffer, SECTOR_TEST as u64).expect("read"), SECTOR_TEST);
+    assert_eq!(disk.faults().reads_failed, 3);
+}
+
+#[test]
 fn atomic_writes_hold_at_every_point() {
     let mut saw = BTreeSet::new();
     for (seed, changes) in (0..400).map(|run| (run, run % 10)) {

@@ -111,20 +111,66 @@ fn a_failed_write_poisons_and_loses_nothing_committed() {
 }
 
 #[test]
-fn a_failed_read_is_an_error_and_not_damage() {
+fn a_failed_read_is_tried_again_and_is_no_damage() {
     let disk = SimDisk::new(1);
     let (mut log, _) = open(&disk, small());
     fill(&mut log, 100, 5);
     let reader = log.reader();
-    disk.fail_next_read(1);
-    assert!(matches!(reader.scan(0, 100), Err(LogError::Io { .. })));
-    disk.fail_next_read(1);
-    assert!(matches!(reader.read(50), Err(LogError::Io { .. })));
+    for failures in 1..6 {
+        disk.fail_next_read(failures);
+        match reader.scan(0, 100) {
+            Ok(records) => assert_eq!(records[0].1, payload(0)),
+            Err(error) => assert!(matches!(error, LogError::Io { .. }), "{error}"),
+        }
+        disk.fail_next_read(failures);
+        match reader.read(50) {
+            Ok(record) => assert_eq!(record.expect("there"), payload(50)),
+            Err(error) => assert!(matches!(error, LogError::Io { .. }), "{error}"),
+        }
+        disk.fail_next_read(0);
+    }
     assert_eq!(reader.damaged(), []);
     assert_holds(&log, 0..100);
     drop(log);
-    disk.fail_next_read(1);
-    assert!(matches!(try_open(&disk, small()), Err(LogError::Io { .. })), "an unreadable disk is not repaired");
-    let (log, _) = open(&disk, small());
+    disk.fail_next_read(u32::MAX);
+    assert!(matches!(try_open(&disk, small()), Err(LogError::Io { .. })), "a disk that is gone is not repaired");
+    disk.fail_next_read(0);
+    let (log, recovery) = open(&disk, small());
+    assert_eq!(recovery.damaged, []);
     assert_holds(&log, 0..100);
+}
+
+#[test]
+fn unreadable_sectors_cost_their_page() {
+    let config = LogConfig { segment_bytes_max: 32 << 10, record_bytes_max: 4_096 };
+    let disk = SimDisk::new(1);
+    let (mut log, _) = open(&disk, config);
+    fill(&mut log, 1_500, 10);
+    drop(log);
+    let files = segments(&disk);
+    assert!(files.len() > 3);
+    for (position, (path, len)) in files.iter().enumerate() {
+        let is_last = position == files.len() - 1;
+        for page in 0..len / 4_096 {
+            let disk = disk.fork(page);
+            disk.spoil(Path::new(path), page * 4_096 + 700, 10).expect("spoil");
+            let (mut log, recovery) = open(&disk, config);
+            let (found, told) = scan_all(&log.reader(), 1 << 20);
+            assert_eq!(told.len(), 1, "{path} page {page}: {told:?}");
+            let lost = told[0].end - told[0].start;
+            assert!((20..=60).contains(&lost), "a page of 4 KiB holds about fifty: {told:?}");
+            assert_eq!(found.len() as u64 + lost, 1_500);
+            assert_eq!(read_all(&log), (found.clone(), told.clone()));
+            assert_eq!(recovery.lost_durable, is_last.then(|| told[0].clone()));
+            fill(&mut log, 20, 5);
+            drop(log);
+            let (log, _) = open(&disk, config);
+            assert_eq!(scan_all(&log.reader(), 1 << 20).0.len(), found.len() + 20);
+        }
+    }
+    // Every page of a file: that one is given up only when others can be read.
+    disk.spoil(Path::new("log/synced"), 0, 1).expect("spoil");
+    let (log, recovery) = open(&disk, config);
+    assert_eq!(recovery.damaged, []);
+    assert_holds(&log, 0..1_500);
 }

@@ -77,6 +77,15 @@ impl LaneWriter {
         }
     }
 
+    /// Ends the replay. Sequences that the outbox holds, although the records that gave
+    /// them are lost, count as given: the next event must not get one of them. Returns how many.
+    pub(crate) fn end_replay(&mut self) -> u64 {
+        let lost = self.replayed_to.saturating_sub(self.next_seq);
+        self.accepted += lost;
+        self.next_seq += lost;
+        lost
+    }
+
     fn take_seq(&mut self) -> bool {
         self.accepted += 1;
         self.next_seq += 1;

@@ -171,6 +171,13 @@ impl EdgeCore {
         if !self.is_recovered() {
             return Ok(false);
         }
+        for lane in Lane::ALL {
+            let lost = self.lanes[lane.index()].end_replay();
+            if lost > 0 {
+                tracing::error!(%lane, lost, "intake records are lost, but the outbox has their events");
+                self.changed = true;
+            }
+        }
         if let Some(rules) = self.next_rules.take() {
             self.set_rules(rules, now_ms)?;
         }

@@ -257,6 +257,30 @@ fn rules_change_between_two_events_and_a_replay_uses_those_in_force_then() {
 }
 
 #[test]
+fn a_lost_end_of_the_intake_costs_no_later_event() {
+    let mut bench = Bench::new(11, Forward::Raw);
+    for n in 0..20 {
+        bench.accept([reading(n, 1.0, None)]);
+    }
+    bench.core.flush(bench.now_ms, true).unwrap();
+    let files = bench.disk.files();
+    let (segment, _) = files.iter().rfind(|(path, _)| path.starts_with("intake/") && path.ends_with(".log")).unwrap();
+    let segment = std::path::Path::new(segment);
+    // Zeros are written ahead of the records.
+    let bytes = grey_disk::read_file(&bench.disk, segment, 1 << 20).unwrap();
+    let end = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+    bench.disk.truncate(segment, end as u64 - 10).unwrap();
+    bench.restart();
+    // The outbox is ahead of the intake now: what comes next must not be taken for what it has.
+    bench.accept((100..105).map(|n| reading(n, 2.0, None)));
+    bench.core.flush(bench.now_ms, true).unwrap();
+    let later = bench.events().values().filter(|event| event.value == grey_model::Value::Number(2.0)).count();
+    assert_eq!((later, bench.events().len()), (5, 25));
+    bench.assert_balanced();
+    assert_eq!(bench.core.ledger()[Lane::Bulk.index()].accepted, 25);
+}
+
+#[test]
 fn dead_letters_are_kept_with_their_reason() {
     let mut bench = Bench::new(10, Forward::Raw);
     let letter =

@@ -228,6 +228,8 @@ pub struct EdgeCore {
     changed: bool,
     intake_marks: VecDeque<(i64, u64)>,
     counters: CoreCounters,
+    /// Blocks handed to the outbox when a round last said so.
+    announced_blocks: u64,
     disk: Arc<dyn Disk>,
 }
 

@@ -134,6 +134,7 @@ impl EdgeCore {
             changed: checkpoint.is_none(),
             intake_marks: VecDeque::from([(now_ms, applied)]),
             counters,
+            announced_blocks: 0,
             disk,
             config,
         };

@@ -67,9 +67,11 @@ impl EdgeCore {
         let now_ms = driver.now_ms();
         self.patient(driver, |core| core.tick(now_ms, 0))?;
         driver.numbered(self.own_streams());
-        let has_new = self.patient(driver, |core| core.flush(now_ms, false))?.unwrap_or(false);
+        self.patient(driver, |core| core.flush(now_ms, false))?;
         self.patient(driver, |core| core.maintain(now_ms))?;
-        Ok(has_new)
+        // A checkpoint flushes too, and so does a change of rules between two rounds.
+        let blocks = self.counters().blocks;
+        Ok(std::mem::replace(&mut self.announced_blocks, blocks) < blocks)
     }
 
     fn commit_and_answer<D: RoundDriver>(&mut self, dones: &mut Vec<D::Done>, driver: &mut D) -> Result<(), CoreError> {

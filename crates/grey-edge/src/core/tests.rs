@@ -209,12 +209,46 @@ fn a_full_outbox_refuses_and_a_full_disk_accepts_nothing() {
     bench.assert_balanced();
 }
 
+#[derive(Default)]
+struct Answers(Vec<Result<(), grey_ingest::Refusal>>, i64);
+
+impl RoundDriver for Answers {
+    type Done = ();
+    fn now_ms(&mut self) -> i64 {
+        self.1
+    }
+    fn monotonic_us(&mut self) -> u64 {
+        0
+    }
+    fn answer(&mut self, (): (), answer: Result<(), grey_ingest::Refusal>) {
+        self.0.push(answer);
+    }
+    fn committed(&mut self, _: u64, _: u64) {}
+    fn numbered(&mut self, _: grey_sync::OwnStreams) {}
+    fn waits_for_space(&mut self, _: &CoreError) {}
+}
+
+#[test]
+fn a_round_tells_the_uplink_of_blocks_that_its_checkpoint_flushed() {
+    let mut bench = Bench::new(11, Forward::Raw);
+    let mut driver = Answers(Vec::new(), START_MS + 1);
+    assert!(!bench.core.round([(vec![reading(1, 1.0, None)], ())], &mut driver).unwrap(), "the block lingers");
+    assert_eq!(driver.0, [Ok(())]);
+    // The clock steps back: a checkpoint is due, the block's time is not measured by it.
+    driver.1 = START_MS - 10_000;
+    assert!(bench.core.round([], &mut driver).unwrap());
+    assert!(bench.core.outbox().next(Lane::Bulk, 0).unwrap().is_some());
+    assert!(!bench.core.round([], &mut driver).unwrap(), "once");
+}
+
 #[test]
 fn another_site_cannot_take_the_directory() {
     let bench = Bench::new(7, Forward::Raw);
     let mut other = bench.config.clone();
     other.site = SiteId::new("site-2").unwrap();
-    let disk: Arc<dyn Disk> = Arc::new(bench.disk.clone());
+    let Bench { disk, core, .. } = bench;
+    drop(core);
+    let disk: Arc<dyn Disk> = Arc::new(disk);
     let error = EdgeCore::open(disk, other, START_MS, (1, 2)).unwrap_err();
     assert!(matches!(error, CoreError::OtherSite { .. }), "{error}");
 }

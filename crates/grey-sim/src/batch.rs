@@ -1,0 +1,123 @@
+//! Many seeds on several threads.
+
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::fault::{Fault, Faults};
+use crate::plan::Break;
+use crate::world::{Outcome, run};
+
+/// A batch of this many seeds must meet every kind of fault.
+const COMPLETE_SEEDS: u64 = 60;
+/// Failed outcomes kept.
+const FAILED_MAX: usize = 20;
+
+/// Which seeds, and how.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    /// The seeds.
+    pub seeds: Range<u64>,
+    /// Threads; at least 1.
+    pub jobs: usize,
+    /// The mistake to make.
+    pub broken: Option<Break>,
+    /// End at the first failure.
+    pub stop_at_failure: bool,
+}
+
+/// What came of a batch.
+#[derive(Debug, Clone, Default)]
+pub struct Summary {
+    /// Seeds run.
+    pub runs: u64,
+    /// Seeds that failed.
+    pub failures: u64,
+    /// The failed runs with the lowest seeds.
+    pub failed: Vec<Outcome>,
+    /// Faults of all runs.
+    pub faults: Faults,
+    /// Events promised to devices.
+    pub promised: u64,
+    /// Events at the coordinator.
+    pub delivered: u64,
+    /// Steps of the simulation.
+    pub steps: u64,
+    /// Virtual time, ms.
+    pub virtual_ms: u64,
+    /// Of all digests, in any order.
+    pub digest: u64,
+}
+
+impl Summary {
+    fn add(&mut self, outcome: Outcome) {
+        self.runs += 1;
+        self.faults += &outcome.faults;
+        self.promised += outcome.promised;
+        self.delivered += outcome.delivered;
+        self.steps += outcome.steps;
+        self.virtual_ms += outcome.virtual_ms;
+        self.digest ^= outcome.digest.rotate_left((outcome.seed % 64) as u32);
+        if !outcome.wrong.is_empty() {
+            self.failures += 1;
+            self.failed.push(outcome);
+            self.failed.sort_by_key(|outcome| outcome.seed);
+            self.failed.truncate(FAILED_MAX);
+        }
+    }
+
+    /// Kinds of faults that a batch of this size must have met and has not.
+    pub fn missing(&self) -> Vec<Fault> {
+        if self.runs < COMPLETE_SEEDS { Vec::new() } else { self.faults.missing() }
+    }
+}
+
+impl Batch {
+    /// Runs all seeds; `progress` is called after each with the number that is done.
+    pub fn run(&self, progress: &(dyn Fn(u64, &Outcome) + Sync)) -> Summary {
+        let next = AtomicU64::new(self.seeds.start);
+        let summary = Mutex::new(Summary::default());
+        std::thread::scope(|scope| {
+            for _ in 0..self.jobs.max(1) {
+                scope.spawn(|| {
+                    loop {
+                        let seed = next.fetch_add(1, Ordering::Relaxed);
+                        if seed >= self.seeds.end {
+                            break;
+                        }
+                        let outcome = caught(seed, self.broken);
+                        let mut summary = summary.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                        if self.stop_at_failure && !outcome.wrong.is_empty() {
+                            next.store(self.seeds.end, Ordering::Relaxed);
+                        }
+                        progress(summary.runs + 1, &outcome);
+                        summary.add(outcome);
+                    }
+                });
+            }
+        });
+        summary.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// A run whose panic is a finding like any other.
+fn caught(seed: u64, broken: Option<Break>) -> Outcome {
+    catch_unwind(AssertUnwindSafe(|| run(seed, broken, false))).unwrap_or_else(|panic| {
+        let what = panic
+            .downcast_ref::<String>()
+            .cloned()
+            .or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string))
+            .unwrap_or_default();
+        Outcome {
+            seed,
+            wrong: vec![format!("panic: {what}")],
+            promised: 0,
+            delivered: 0,
+            faults: Faults::default(),
+            steps: 0,
+            virtual_ms: 0,
+            digest: 0,
+        }
+    })
+}

@@ -1,0 +1,336 @@
+//! A site: the production edge core on a simulated disk, its uplink, and the
+//! devices around it. Does what `grey-edge`'s engine and node do.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use grey_disk::{Disk, SimDisk};
+use grey_edge::core::{CoreConfig, CoreError, EdgeCore, LanePolicy, RoundDriver};
+use grey_ingest::{Op, Refusal};
+use grey_model::{Lane, Seq, SiteId, StreamKey};
+use grey_queue::{QueueConfig, QueueReader};
+use grey_sync::{Action, Outbox, OutboxError, OwnStreams, Role, SenderConfig, Status};
+
+use crate::device::{Device, EventKey};
+use crate::fault::Fault;
+use crate::net::{Arrival, Event, Net, Place};
+use crate::plan::Plan;
+use crate::uplink::{Uplink, sender_config};
+
+/// The wall clock when a run begins, Unix ms.
+pub(crate) const START_MS: i64 = 1_767_225_600_000;
+/// Intake records replayed in one step.
+const REPLAY_STEP: u64 = 8;
+/// How often the status for heartbeats is renewed, ms.
+const STATUS_INTERVAL_MS: u64 = 200;
+
+/// Whom to answer: device and number of its flight.
+#[derive(Debug, Clone)]
+pub(crate) struct Done {
+    device: usize,
+    number: u64,
+    connection: u64,
+    events: Vec<EventKey>,
+}
+
+/// What the uplink told and the core has not heard yet.
+#[derive(Debug)]
+enum Told {
+    Acked { lane: Lane, upto: u64 },
+    ParentAhead { key: StreamKey, covered_to: Seq },
+}
+
+/// What the uplink's side of a site sees.
+#[derive(Debug, Default)]
+struct Shared {
+    own: OwnStreams,
+    status: Status,
+    at: u64,
+}
+
+/// One site.
+#[derive(Debug)]
+pub(crate) struct Site {
+    pub(crate) place: Place,
+    pub(crate) number: usize,
+    config: CoreConfig,
+    uplink_config: SenderConfig,
+    pub(crate) disk: SimDisk,
+    pub(crate) boot: u64,
+    pub(crate) core: Option<EdgeCore>,
+    uplink: Option<Uplink>,
+    shared: Shared,
+    inbox: Vec<(Vec<Op>, Done)>,
+    told: Vec<Told>,
+    pub(crate) devices: Vec<Device>,
+    /// The newest connection that was heard of each device.
+    connections: Vec<u64>,
+    /// How far the wall clock is off, ms.
+    pub(crate) skew_ms: i64,
+    /// The furthest that it ever was ahead.
+    pub(crate) skew_max_ms: i64,
+    /// Events whose devices were told that they are durable.
+    pub(crate) promised: BTreeSet<EventKey>,
+    /// Operations of the disk fail for a reason.
+    pub(crate) has_trouble: bool,
+}
+
+struct Rounds<'a> {
+    unix_ms: i64,
+    shared: &'a mut Shared,
+    answers: Vec<(Done, Result<(), Refusal>)>,
+}
+
+impl RoundDriver for Rounds<'_> {
+    type Done = Done;
+
+    fn now_ms(&mut self) -> i64 {
+        self.unix_ms
+    }
+
+    fn monotonic_us(&mut self) -> u64 {
+        0
+    }
+
+    fn answer(&mut self, done: Done, answer: Result<(), Refusal>) {
+        self.answers.push((done, answer));
+    }
+
+    fn committed(&mut self, _: u64, _: u64) {}
+
+    fn numbered(&mut self, own: OwnStreams) {
+        self.shared.own = own;
+    }
+
+    fn waits_for_space(&mut self, _: &CoreError) {}
+}
+
+struct SiteOutbox<'a> {
+    reader: QueueReader,
+    shared: &'a Shared,
+    unix_ms: i64,
+}
+
+impl Outbox for SiteOutbox<'_> {
+    fn next(&mut self, lane: Lane, from: u64) -> Result<Option<(u64, Bytes)>, OutboxError> {
+        self.reader.next(lane, from).map_err(|error| OutboxError(error.to_string()))
+    }
+
+    fn own_streams(&mut self) -> OwnStreams {
+        self.shared.own
+    }
+
+    fn status(&mut self) -> Status {
+        Status { now_ms: self.unix_ms, ..self.shared.status.clone() }
+    }
+}
+
+impl Site {
+    pub(crate) fn new(number: usize, plan: &Plan, net: &mut Net, hubs: Vec<String>, devices: Vec<Device>) -> Self {
+        let id = SiteId::new(&format!("site-{}", number + 1)).expect("a plain name");
+        let lanes = Lane::ALL.map(|lane| {
+            let default = LanePolicy::default_for(lane);
+            LanePolicy { block_events_max: plan.block_events_max, linger_ms: default.linger_ms / 4, ..default }
+        });
+        let config = CoreConfig {
+            lanes,
+            queue: QueueConfig { bytes_max: plan.outbox_bytes_max, segment_bytes_max: plan.segment_bytes },
+            intake_retention_ms: 1_500,
+            intake_segment_bytes: plan.segment_bytes,
+            checkpoint_interval_ms: 900,
+            checkpoint_bytes: 6 << 10,
+            ..CoreConfig::new(id.clone(), Arc::clone(&plan.rules))
+        };
+        let disk = SimDisk::new(net.random.next());
+        Self {
+            place: Place(number),
+            number,
+            config,
+            uplink_config: sender_config(id, Role::Edge, hubs, 0),
+            disk,
+            boot: 0,
+            core: None,
+            uplink: None,
+            shared: Shared::default(),
+            inbox: Vec::new(),
+            told: Vec::new(),
+            connections: vec![0; devices.len()],
+            devices,
+            skew_ms: 0,
+            skew_max_ms: 0,
+            promised: BTreeSet::new(),
+            has_trouble: false,
+        }
+    }
+
+    /// The site's wall clock.
+    pub(crate) fn unix_ms(&self, net: &Net) -> i64 {
+        START_MS + net.now as i64 + self.skew_ms
+    }
+
+    /// Starts the process.
+    pub(crate) fn start(&mut self, net: &mut Net) -> Result<(), CoreError> {
+        self.boot += 1;
+        let entropy = (net.random.next(), net.random.next());
+        let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
+        let (core, opened) = EdgeCore::open(disk, self.config.clone(), self.unix_ms(net), entropy)?;
+        if opened.replay > 0 {
+            net.faults.note(Fault::IntakeReplayed);
+        }
+        net.note(|| format!("site {} starts: {opened:?}", self.number + 1));
+        self.shared = Shared { own: core.own_streams(), ..Shared::default() };
+        self.core = Some(core);
+        self.round(net)
+    }
+
+    /// The process is gone.
+    pub(crate) fn end(&mut self) {
+        self.core = None;
+        self.uplink = None;
+        self.inbox.clear();
+        self.told.clear();
+    }
+
+    /// Something of a device arrived.
+    pub(crate) fn publish(&mut self, device: usize, number: u64, connection: u64) {
+        if self.core.is_none() || connection < self.connections[device] {
+            return;
+        }
+        // A new connection of a client ends the old one.
+        self.connections[device] = connection;
+        if let Some(flight) = self.devices[device].flight.as_ref().filter(|flight| flight.number == number) {
+            let done = Done { device, number: flight.number, connection, events: flight.events.clone() };
+            self.inbox.push((flight.ops.as_ref().clone(), done));
+        }
+    }
+
+    /// One round of the engine, then the uplink.
+    pub(crate) fn round(&mut self, net: &mut Net) -> Result<(), CoreError> {
+        let unix_ms = self.unix_ms(net);
+        let Some(core) = &mut self.core else { return Ok(()) };
+        for told in self.told.drain(..) {
+            match told {
+                Told::Acked { lane, upto } => core.acknowledged(lane, upto)?,
+                Told::ParentAhead { key, covered_to } => {
+                    if core.parent_is_ahead(&key, covered_to, unix_ms)? {
+                        net.faults.note(Fault::NewLife);
+                        self.shared.own = core.own_streams();
+                        if let Some(uplink) = &mut self.uplink {
+                            uplink.wake();
+                        }
+                    }
+                }
+            }
+        }
+        if !core.is_recovered() {
+            core.replay(REPLAY_STEP, unix_ms)?;
+            if !core.is_recovered() {
+                return Ok(());
+            }
+        }
+        let mut rounds = Rounds { unix_ms, shared: &mut self.shared, answers: Vec::new() };
+        let result = core.round(self.inbox.drain(..), &mut rounds);
+        let answers = rounds.answers;
+        for (done, answer) in answers {
+            match answer {
+                Ok(()) => self.promised.extend(done.events),
+                Err(_) => {
+                    net.faults.note(Fault::Backpressure);
+                    continue;
+                }
+            }
+            if net.random.percent(4) {
+                net.faults.note(Fault::AnswerLost);
+                continue;
+            }
+            let Done { device, number, connection, .. } = done;
+            let delay = net.random.between(1..=8);
+            net.after(delay, Event::Answered { site: self.number, device, number, connection });
+        }
+        let has_new = result?;
+        let _ = core.take_derived();
+        if net.now >= self.shared.at + STATUS_INTERVAL_MS {
+            self.shared.own = core.own_streams();
+            self.shared.status = core.uplink_status(unix_ms);
+            self.shared.at = net.now;
+        }
+        if self.uplink.is_none() {
+            let start = Lane::ALL.map(|lane| core.queue().lane(lane).acked);
+            let config = SenderConfig { seed: net.random.next(), ..self.uplink_config.clone() };
+            self.uplink = Some(Uplink::new(config, start, self.place, self.boot, net.now));
+        }
+        if let Some(uplink) = self.uplink.as_mut().filter(|_| has_new) {
+            uplink.wake();
+        }
+        Ok(())
+    }
+
+    /// Time passed for the uplink.
+    pub(crate) fn tick_uplink(&mut self, net: &mut Net) {
+        if let Some(uplink) = &mut self.uplink {
+            uplink.tick(net);
+        }
+    }
+
+    /// Lets the uplink write and act. Returns true when the core was told something.
+    pub(crate) fn run_uplink(&mut self, net: &mut Net, find: &dyn Fn(&str) -> Option<Place>) -> bool {
+        let unix_ms = self.unix_ms(net);
+        let (Some(core), Some(uplink)) = (&self.core, &mut self.uplink) else { return false };
+        let mut outbox = SiteOutbox { reader: core.outbox(), shared: &self.shared, unix_ms };
+        for action in uplink.run(net, &mut outbox, find) {
+            match action {
+                Action::Acked { lane, upto } => self.told.push(Told::Acked { lane, upto }),
+                Action::PeerAhead { key, covered_to } => self.told.push(Told::ParentAhead { key, covered_to }),
+                Action::Rejected { code, message } => {
+                    net.note(|| format!("site {}: rejected {code}: {message}", self.number + 1));
+                }
+                Action::Unsendable { .. } | Action::OutboxFailed { .. } => {
+                    net.note(|| format!("site {}: {action:?}", self.number + 1));
+                }
+                _ => {}
+            }
+        }
+        !self.told.is_empty()
+    }
+
+    pub(crate) fn dialed(&mut self, net: &mut Net, conn: u64, stands: bool) {
+        if let Some(uplink) = &mut self.uplink {
+            uplink.dialed(net, conn, stands);
+        }
+    }
+
+    pub(crate) fn arrived(&mut self, net: &mut Net, conn: u64, arrival: Arrival) {
+        if let Some(uplink) = &mut self.uplink {
+            uplink.arrived(net, conn, arrival);
+        }
+    }
+
+    /// True when nothing waits here: devices are done, the outbox and the windows are empty.
+    pub(crate) fn waits_for(&self) -> Option<String> {
+        let Some(core) = &self.core else { return Some(format!("site {} is down", self.number + 1)) };
+        let who = self.number + 1;
+        if !core.is_recovered() {
+            return Some(format!("site {who} is recovering"));
+        }
+        if let Some(device) = self.devices.iter().find(|device| !device.is_done()) {
+            return Some(format!("site {who}: {} is not done: {:?}", device.name, device.flight));
+        }
+        if let Some(end) = core.tick_due_ms() {
+            return Some(format!("site {who}: a window is open until {end}"));
+        }
+        let pending: u64 = core.ledger().iter().map(|row| row.tally.pending).sum();
+        let blocks: u64 = Lane::ALL.iter().map(|lane| core.queue().lane(*lane).pending.blocks).sum();
+        let open = Lane::ALL.iter().any(|lane| core.queue().lane(*lane).end_seq < core.next_seqs()[lane.index()]);
+        if pending > 0 || blocks > 0 || open {
+            let link = self.uplink.as_ref().map(Uplink::describe);
+            return Some(format!("site {who}: {pending} events in {blocks} blocks wait for the hub; {link:?}"));
+        }
+        None
+    }
+
+    /// True when all devices are done.
+    pub(crate) fn devices_done(&self) -> bool {
+        self.devices.iter().all(Device::is_done)
+    }
+}

@@ -91,21 +91,20 @@ pub(crate) async fn start_coordinator(dir: &Path) -> ReplicaNode {
 
 /// Starts an edge agent, waiting for one before it that was dropped to let go of the directory.
 pub(crate) async fn start_edge(config: &EdgeConfig, dir: &Path) -> EdgeNode {
-    let node = until("the data directory of the edge agent", || async {
-        match EdgeNode::start(config.clone(), dir).await {
+    let node =
+        until("the data directory of the edge agent", async || match EdgeNode::start(config.clone(), dir).await {
             Ok(node) => Some(node),
             Err(error) if error.to_string().contains("in use by another process") => None,
             Err(error) => panic!("the edge agent does not start: {error}"),
-        }
-    })
-    .await;
-    until("the edge agent is ready", || async { node.is_ready().then_some(()) }).await;
+        })
+        .await;
+    until("the edge agent is ready", async || node.is_ready().then_some(())).await;
     node
 }
 
 /// Starts a member of a hub, waiting likewise.
 pub(crate) async fn start_hub(config: &HubConfig, id: u64, dir: &Path) -> ReplicaNode {
-    until("the data directory of the hub", || async {
+    until("the data directory of the hub", async || {
         match grey_hub::start(config, Some(id), dir).await {
             Ok(node) => Some(node),
             Err(error) if error.to_string().contains("in use by another process") => None,
@@ -154,7 +153,7 @@ impl Federation {
 
     /// The member that leads and serves.
     pub(crate) async fn leader(&self) -> u64 {
-        until("a leader of the hub", || async {
+        until("a leader of the hub", async || {
             for (id, node) in &self.members {
                 let status = status(at(node.addresses(), "http")).await;
                 if status["consensus"]["serving"] == true && status["consensus"]["role"] == "leader" {
@@ -216,21 +215,27 @@ pub(crate) async fn events(http: SocketAddr, query: &str, limit: usize) -> Vec<J
 
 /// Waits until a tier has so many events of a site, and returns all of them.
 pub(crate) async fn arrived(http: SocketAddr, site: &str, count: usize) -> Vec<Json> {
-    until(&format!("{count} events of {site}"), || async {
+    until(&format!("{count} events of {site}"), async || {
         let found = events(http, &format!("site={site}"), 10_000).await;
         (found.len() >= count).then_some(found)
     })
     .await
 }
 
-/// The ledger rows of a site once nothing waits any more: each must balance at any time.
+/// The ledger rows of a site; each must balance at any time.
+pub(crate) async fn ledger(http: SocketAddr, site: &str) -> Vec<Json> {
+    let answer = http::get(http, &format!("/v1/ledger?site={site}")).await.expect("an answer").json();
+    let rows = answer["ledger"].as_array().expect("rows").clone();
+    for row in &rows {
+        assert_eq!(row["balanced"], true, "{row:#}");
+    }
+    rows
+}
+
+/// The ledger rows of a site once nothing waits any more.
 pub(crate) async fn settled(http: SocketAddr, site: &str) -> Vec<Json> {
-    until(&format!("nothing of {site} waits"), || async {
-        let answer = http::get(http, &format!("/v1/ledger?site={site}")).await.ok()?.json();
-        let rows = answer["ledger"].as_array()?.clone();
-        for row in &rows {
-            assert_eq!(row["balanced"], true, "{row:#}");
-        }
+    until(&format!("nothing of {site} waits"), async || {
+        let rows = ledger(http, site).await;
         rows.iter().all(|row| row["pending"] == 0).then_some(rows)
     })
     .await

@@ -15,7 +15,6 @@ mod path;
 mod process;
 mod refusals;
 
-use std::future::Future;
 use std::time::Duration;
 
 /// How long a condition may take to come true on a busy machine.
@@ -24,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(25);
 const LOOK: Duration = Duration::from_millis(10);
 
 /// Waits until `look` finds something.
-async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl FnMut() -> F) -> T {
+async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let seek = async {
         loop {
             if let Some(found) = look().await {

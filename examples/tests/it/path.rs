@@ -71,7 +71,7 @@ async fn what_devices_were_acknowledged_for_arrives_exactly_once() {
     assert_eq!((sum(&upper, "accepted"), sum(&upper, "deduplicated"), sum(&upper, "delivered")), (103, 2, 101));
 
     // The coordinator knows the site by way of its hub.
-    until("the coordinator lists the site as online", || async {
+    until("the coordinator lists the site as online", async || {
         let sites = http::get(federation.coordinator_http(), "/v1/sites").await.ok()?.json();
         let listed = sites["sites"].as_array()?.iter().find(|found| found["site"] == "plant-1")?.clone();
         (listed["state"] == "online" && listed["hub"] == "hub-west" && listed["accepted_total"] == 103).then_some(())
@@ -156,7 +156,7 @@ async fn a_site_without_a_link_keeps_everything_until_there_is_one() {
     let hub = crate::federation::start_hub(&config, 1, &dir.path().join("hub")).await;
     let found = crate::federation::arrived(at(hub.addresses(), "http"), "plant-4", 500).await;
     each_once(&found, "press-1", ids(0..500));
-    until("the site is online", || async { (status(http).await["state"] == "online").then_some(()) }).await;
+    until("the site is online", async || (status(http).await["state"] == "online").then_some(())).await;
     assert_eq!(status(http).await["degradation"], "normal");
     edge.stop().await.expect("the edge agent stops");
     hub.stop().await.expect("the hub stops");

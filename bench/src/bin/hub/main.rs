@@ -46,8 +46,8 @@ struct Options {
     /// Load before a measurement, in seconds.
     #[arg(long, default_value_t = 1)]
     warm_up_s: u64,
-    /// Connections that etcd's writers share; one each where there are fewer writers.
-    #[arg(long, default_value_t = 8)]
+    /// Connections that etcd's writers share. One was the fastest; more cost etcd more.
+    #[arg(long, default_value_t = 1)]
     etcd_connections: usize,
     /// Rest before each turn, so that the disk has its full allowance, in milliseconds.
     #[arg(long, default_value_t = 1_000)]

@@ -26,6 +26,8 @@ type Outcome<T> = Result<T, Box<dyn Error>>;
 
 /// Bytes of the pool that payloads are taken from; a prime, so that they differ.
 const POOL_BYTES: usize = 16_777_213;
+/// Load from which on figures say more about the neighbours than about the contestants.
+const BUSY_LOAD: f64 = 1.0;
 /// Size of the bare loop's files, as the log's segments.
 const BARE_FILE_BYTES: u64 = 64 << 20;
 /// What the bare loop's reader buffers.
@@ -41,7 +43,7 @@ struct Options {
     #[arg(long, default_value_t = 1_000)]
     batch: usize,
     /// Rounds; the median counts.
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 3)]
     rounds: usize,
     /// Bytes of each record.
     #[arg(long, default_value_t = 200)]
@@ -408,6 +410,11 @@ fn left(dir: &Path) -> Outcome<u64> {
     Ok(bytes)
 }
 
+/// The machine's load over the last minute, where the system tells.
+fn load_average() -> Option<f64> {
+    fs::read_to_string("/proc/loadavg").ok()?.split(' ').next()?.parse().ok()
+}
+
 fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_unstable_by(f64::total_cmp);
@@ -433,6 +440,13 @@ fn main() -> ExitCode {
 fn run(options: &Options) -> Outcome<Vec<String>> {
     if options.records == 0 || options.batch == 0 || options.rounds == 0 || options.bytes == 0 {
         return Err("--records, --batch, --rounds and --bytes must be at least 1".into());
+    }
+    // What else runs on the machine should disturb little; where this is not allowed, it may.
+    let _ = rustix::process::setpriority_process(None, -20);
+    if let Some(load) = load_average()
+        && load > BUSY_LOAD
+    {
+        eprintln!("warning: the machine is busy (load {load}); a sync then takes as long as a turn of the scheduler");
     }
     let payloads = Payloads::new(options.bytes);
     fs::create_dir_all(&options.dir)?;
@@ -476,14 +490,25 @@ impl Results<'_> {
     fn print(&self, records: usize) {
         println!(
             "{:<16}{:>12}{:>8}{:>8}{:>12}{:>8}{:>8}{:>10}{:>10}{:>11}{:>10}",
-            "", "append/s", "x bare", "x sled", "drain/s", "x bare", "x sled", "p50 ms", "p99 ms", "reopen ms", "left MiB"
+            "",
+            "append/s",
+            "x bare",
+            "x sled",
+            "drain/s",
+            "x bare",
+            "x sled",
+            "p50 ms",
+            "p99 ms",
+            "reopen ms",
+            "left MiB"
         );
         for (own, name) in self.names.iter().enumerate() {
             let rate = |phase: Phase| {
                 median(self.rounds.iter().map(|round| records as f64 / phase(&round[own]).as_secs_f64()))
             };
-            let ratio =
-                |peer: &str, phase: Phase| self.ratio(own, peer, phase).map_or("-".into(), |ratio| format!("{ratio:.2}"));
+            let ratio = |peer: &str, phase: Phase| {
+                self.ratio(own, peer, phase).map_or("-".into(), |ratio| format!("{ratio:.2}"))
+            };
             let mut batches: Vec<Duration> = self.rounds.iter().flat_map(|round| round[own].batches.clone()).collect();
             batches.sort_unstable();
             let quantile = |per_cent: usize| batches[(batches.len() - 1) * per_cent / 100].as_secs_f64() * 1e3;
@@ -507,8 +532,7 @@ impl Results<'_> {
     /// Where grey-log is not as fast as it has to be.
     fn complaints(&self) -> Vec<String> {
         let Some(own) = self.position("grey-log") else { return Vec::new() };
-        let phases: [(&str, Phase); 2] =
-            [("append", |measured| measured.append), ("drain", |measured| measured.drain)];
+        let phases: [(&str, Phase); 2] = [("append", |measured| measured.append), ("drain", |measured| measured.drain)];
         let mut complaints = Vec::new();
         for (peer, required) in [("bare loop", 0.5), ("sled", 5.0), ("segment-buffer", 1.0)] {
             for (what, phase) in phases {

@@ -46,6 +46,8 @@ pub struct Summary {
     pub steps: u64,
     /// Virtual time, ms.
     pub virtual_ms: u64,
+    /// The longest time from the end of all faults to rest, ms, and its seed.
+    pub quiet_ms_max: (u64, u64),
     /// Of all digests, in any order.
     pub digest: u64,
 }
@@ -58,6 +60,7 @@ impl Summary {
         self.delivered += outcome.delivered;
         self.steps += outcome.steps;
         self.virtual_ms += outcome.virtual_ms;
+        self.quiet_ms_max = self.quiet_ms_max.max((outcome.quiet_ms, outcome.seed));
         self.digest ^= outcome.digest.rotate_left((outcome.seed % 64) as u32);
         if !outcome.wrong.is_empty() {
             self.failures += 1;
@@ -117,6 +120,7 @@ fn caught(seed: u64, broken: Option<Break>) -> Outcome {
             faults: Faults::default(),
             steps: 0,
             virtual_ms: 0,
+            quiet_ms: 0,
             digest: 0,
         }
     })

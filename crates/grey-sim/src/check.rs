@@ -28,19 +28,21 @@ struct Found {
 /// Everything that is wrong.
 pub(crate) fn state(world: &World) -> Vec<String> {
     let mut wrong = Wrong::default();
-    let groups = world.members.split_at(world.plan.hubs);
-    for group in [groups.0, groups.1] {
-        equal_replicas(group, &mut wrong);
-    }
-    let edge = edge_books(world, &mut wrong);
-    for member in &world.members {
-        tier_books(member, &edge, &mut wrong);
-    }
-    for member in groups.1 {
+    let (hubs, coordinators) = world.members.split_at(world.plan.hubs);
+    let mut of_edge = Wrong::default();
+    let edge = edge_books(world, &mut of_edge);
+    for member in coordinators {
         match events_of(member) {
             Ok(found) => deliveries(world, member, &edge, found, &mut wrong),
             Err(what) => wrong.note("unreadable", what),
         }
+    }
+    wrong.list.append(&mut of_edge.list);
+    for member in &world.members {
+        tier_books(member, &edge, &mut wrong);
+    }
+    for group in [hubs, coordinators] {
+        equal_replicas(group, &mut wrong);
     }
     wrong.list
 }

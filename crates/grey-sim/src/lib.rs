@@ -11,6 +11,7 @@ mod batch;
 mod check;
 mod device;
 mod fault;
+mod hasty_disk;
 mod member;
 mod net;
 mod plan;

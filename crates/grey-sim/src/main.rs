@@ -110,6 +110,8 @@ fn report(batch: &Batch, summary: &Summary, seconds: f64) -> ExitCode {
         "{} events promised to devices, {} events at the coordinator; digest {:016x}",
         summary.promised, summary.delivered, summary.digest
     );
+    let (quiet_ms, seed) = summary.quiet_ms_max;
+    println!("at rest {:.1} s after the last fault at the latest (seed {seed})", quiet_ms as f64 / 1_000.0);
     let missing = summary.missing();
     for fault in &missing {
         println!("never happened: {}", fault.as_str());

@@ -86,8 +86,11 @@ pub(crate) struct Member {
     /// Blocks that this member took in, as its index would keep them.
     pub(crate) store: BTreeMap<u64, NewBlock>,
     first_seen: u64,
-    /// Its durable data was damaged or wiped and it has not been readmitted.
+    /// Its durable data was damaged or wiped and it has not been readmitted. Damage that
+    /// nothing comes upon stays a suspicion.
     pub(crate) is_suspect: bool,
+    /// It noticed, and started over.
+    has_started_over: bool,
     pub(crate) has_trouble: bool,
 }
 
@@ -141,6 +144,7 @@ impl Member {
             store: BTreeMap::new(),
             first_seen: 0,
             is_suspect: false,
+            has_started_over: false,
             has_trouble: false,
         }
     }
@@ -179,8 +183,13 @@ impl Member {
             Condition::Damaged { reason } if !self.is_suspect => {
                 return Err(MemberError::Impossible(format!("{} finds intact data damaged: {reason}", self.label())));
             }
-            Condition::Damaged { .. } => net.faults.note(Fault::MemberRejoined),
-            _ => {}
+            Condition::Damaged { .. } => {
+                net.faults.note(Fault::MemberRejoined);
+                self.has_started_over = true;
+            }
+            // An empty disk: the member learns from the others that it has a past.
+            Condition::Fresh => self.has_started_over = self.is_suspect,
+            Condition::Intact | Condition::Rejoining => {}
         }
         // What the index got after the checkpoint comes again.
         self.store.split_off(&(core.applied() + 1));
@@ -290,8 +299,8 @@ impl Member {
     fn follow(&mut self, net: &mut Net) {
         let Some(core) = &self.core else { return };
         let status = core.status();
-        if self.is_suspect && matches!(status.role, GroupRole::Leader | GroupRole::Follower) {
-            self.is_suspect = false;
+        if self.has_started_over && matches!(status.role, GroupRole::Leader | GroupRole::Follower) {
+            (self.is_suspect, self.has_started_over) = (false, false);
         }
         let leads = core.leading().is_some();
         if leads == self.leads {

@@ -14,8 +14,7 @@ use crate::random::Random;
 pub enum Break {
     /// The coordinator forgets which sequences it has when it restarts.
     Dedup,
-    /// The sites' disks say that they have synced and have not: the devices
-    /// are acknowledged before their events are durable.
+    /// The sites acknowledge their devices before the events are synced.
     Fsync,
 }
 

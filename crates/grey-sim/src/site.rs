@@ -14,8 +14,9 @@ use grey_sync::{Action, Outbox, OutboxError, OwnStreams, Role, SenderConfig, Sta
 
 use crate::device::{Device, EventKey};
 use crate::fault::Fault;
+use crate::hasty_disk::HastyDisk;
 use crate::net::{Arrival, Event, Net, Place};
-use crate::plan::Plan;
+use crate::plan::{Break, Plan};
 use crate::uplink::{Uplink, sender_config};
 
 /// The wall clock when a run begins, Unix ms.
@@ -57,6 +58,8 @@ pub(crate) struct Site {
     config: CoreConfig,
     uplink_config: SenderConfig,
     pub(crate) disk: SimDisk,
+    /// It acknowledges before its intake is synced.
+    is_hasty: bool,
     pub(crate) boot: u64,
     pub(crate) core: Option<EdgeCore>,
     uplink: Option<Uplink>,
@@ -149,6 +152,7 @@ impl Site {
             config,
             uplink_config: sender_config(id, Role::Edge, hubs, 0),
             disk,
+            is_hasty: plan.broken == Some(Break::Fsync),
             boot: 0,
             core: None,
             uplink: None,
@@ -173,7 +177,8 @@ impl Site {
     pub(crate) fn start(&mut self, net: &mut Net) -> Result<(), CoreError> {
         self.boot += 1;
         let entropy = (net.random.next(), net.random.next());
-        let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
+        let disk: Arc<dyn Disk> =
+            if self.is_hasty { Arc::new(HastyDisk(self.disk.clone())) } else { Arc::new(self.disk.clone()) };
         let (core, opened) = EdgeCore::open(disk, self.config.clone(), self.unix_ms(net), entropy)?;
         if opened.replay > 0 {
             net.faults.note(Fault::IntakeReplayed);

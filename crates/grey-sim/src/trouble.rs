@@ -163,7 +163,7 @@ impl World {
         self.net.note(|| format!("clock of site {} steps {}{step} ms", site + 1, if back { '-' } else { '+' }));
     }
 
-    /// Wipes or damages the disk of one member of a group that can spare it: once a run and group.
+    /// Wipes or damages the disk of one member of a group that can spare it: all others are whole.
     fn damage_disk(&mut self) {
         let group = usize::from(self.plan.coordinators > 1 && self.net.random.percent(25));
         let places = if group == 0 { self.hubs() } else { self.coordinators() };
@@ -174,13 +174,12 @@ impl World {
                     && status.leader.is_some()
             })
         });
-        if self.damaged[group] || !is_whole {
+        if !is_whole || places.iter().any(|place| self.member(*place).is_suspect) {
             return;
         }
         let place = self.net.random.pick(&places);
         let loses_power = self.net.random.percent(50);
         if self.net.random.percent(40) {
-            self.damaged[group] = true;
             self.end_process(place, loses_power);
             self.net.faults.note(Fault::DiskWiped);
             self.net.note(|| format!("disk of {} is wiped", place.0));
@@ -200,7 +199,6 @@ impl World {
         if files.is_empty() {
             return;
         }
-        self.damaged[group] = true;
         self.end_process(place, loses_power);
         let (path, _) = &files[self.net.random.below(files.len() as u64) as usize];
         let Some((_, len)) = self.disk(place).files().into_iter().find(|(name, _)| name == path) else { return };

@@ -40,6 +40,8 @@ pub struct Outcome {
     pub steps: u64,
     /// Virtual time, ms.
     pub virtual_ms: u64,
+    /// Virtual time from the end of all faults to rest, ms.
+    pub quiet_ms: u64,
     /// Of everything that happened and of the final state: equal for equal seeds.
     pub digest: u64,
 }
@@ -61,6 +63,7 @@ pub fn run(seed: u64, broken: Option<Break>, trace: bool) -> Outcome {
         delivered,
         steps: world.net.steps,
         virtual_ms: world.net.now,
+        quiet_ms: world.net.now.saturating_sub(world.plan.fault_ms),
         digest,
         faults: world.net.faults,
     }
@@ -77,8 +80,6 @@ pub(crate) struct World {
     directory: BTreeMap<String, Place>,
     /// Faults happen.
     pub(crate) is_rough: bool,
-    /// A member of this group lost its disk in this run: hubs, coordinators.
-    pub(crate) damaged: [bool; 2],
     /// Disks that were replaced: their faults still count.
     pub(crate) old_disks: Vec<grey_disk::SimDisk>,
 }
@@ -114,10 +115,7 @@ impl World {
             .map(|(role, index)| Member::new(&plan, &mut net, role, index))
             .collect();
         let world =
-            Self { plan, net, sites, members, directory, is_rough: true, damaged: [false; 2], old_disks: Vec::new() };
-        if broken == Some(Break::Fsync) {
-            world.sites.iter().for_each(|site| site.disk.forget_sync(true));
-        }
+            Self { plan, net, sites, members, directory, is_rough: true, old_disks: Vec::new() };
         world
     }
 

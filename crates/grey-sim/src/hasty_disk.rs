@@ -1,0 +1,75 @@
+//! A disk that does not sync the intake: what a site would do that
+//! acknowledges its devices before their events are durable. Only for
+//! [`crate::Break::Fsync`].
+
+use std::io;
+use std::path::Path;
+
+use grey_disk::{Disk, Entry, File, OpenMode, SimDisk};
+
+/// Everything below this directory is left to chance.
+const INTAKE: &str = "intake";
+
+/// See the module's text.
+#[derive(Debug)]
+pub(crate) struct HastyDisk(pub(crate) SimDisk);
+
+#[derive(Debug)]
+struct HastyFile(Box<dyn File>);
+
+impl Disk for HastyDisk {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn File>> {
+        let file = self.0.open(path, mode)?;
+        Ok(if path.starts_with(INTAKE) { Box::new(HastyFile(file)) } else { file })
+    }
+
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        self.0.create_dir_all(path)
+    }
+
+    fn read_dir(&self, path: &Path) -> io::Result<Vec<Entry>> {
+        self.0.read_dir(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.0.rename(from, to)
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        self.0.remove_file(path)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        self.0.sync_dir(path)
+    }
+
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        self.0.exists(path)
+    }
+
+    fn available_bytes(&self) -> io::Result<u64> {
+        self.0.available_bytes()
+    }
+}
+
+impl File for HastyFile {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.0.read_at(buf, offset)
+    }
+
+    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+        self.0.write_at(buf, offset)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+}

@@ -286,13 +286,13 @@ impl TierConfig for CoordinatorConfig {
         let storage = &self.storage;
         let hot = "recent events are kept in the coordinator itself";
         keys.note(storage.hot.is_some(), "storage.hot", hot);
-        let older = "events older than hot_retention are not archived yet, they are removed";
+        let older = "nothing is archived or removed yet: every event stays in the coordinator's own log";
+        let day = Tiering::default().hot_retention;
+        keys.note(storage.tiering.hot_retention != day, "storage.tiering.hot_retention", older);
         keys.note(storage.warm.is_some(), "storage.warm", older);
         keys.note(storage.cold.is_some(), "storage.cold", older);
         keys.note(storage.tiering.warm_retention.is_some(), "storage.tiering.warm_retention", older);
         keys.note(storage.tiering.cold_retention.is_some(), "storage.tiering.cold_retention", older);
-        let engine = "the coordinator keeps no keyed state yet";
-        keys.note(storage.engine != StorageEngine::Redb, "storage.engine", engine);
         let analytics = "nothing is sent to services yet; read /v1/events";
         keys.note(self.analytics.streaming.is_some(), "analytics.streaming", analytics);
         keys.note(self.analytics.batch.is_some(), "analytics.batch", analytics);

@@ -228,8 +228,6 @@ impl TierConfig for HubConfig {
         keys.note(!expected, "site_management.heartbeat_interval", own);
         let firmware = self.site_management.firmware_distribution == Some(true);
         keys.note(firmware, "site_management.firmware_distribution", "hubs do not pass firmware on yet");
-        let engine = "the hub keeps no keyed state yet";
-        keys.note(self.storage.engine != StorageEngine::Redb, "storage.engine", engine);
         keys.into_vec()
     }
 

@@ -47,6 +47,8 @@ pub(crate) struct Found {
     pub(crate) position: u64,
     pub(crate) block: Bytes,
     pub(crate) stands_for_lost: bool,
+    /// Nothing is missing: the lost sequences were written again behind the loss.
+    is_empty: bool,
 }
 
 /// A read-only view of the committed blocks of all lanes.
@@ -66,7 +68,14 @@ impl QueueReader {
     /// accounts for its sequences as dropped by damage, at the last position
     /// that was lost.
     pub fn next(&self, lane: Lane, from: u64) -> Result<Option<(u64, Bytes)>, QueueError> {
-        Ok(self.read(lane, from)?.map(|found| (found.position, found.block)))
+        let mut from = from;
+        while let Some(found) = self.read(lane, from)? {
+            if !found.is_empty {
+                return Ok(Some((found.position, found.block)));
+            }
+            from = found.position + 1;
+        }
+        Ok(None)
     }
 
     pub(crate) fn read(&self, lane: Lane, from: u64) -> Result<Option<Found>, QueueError> {
@@ -79,7 +88,12 @@ impl QueueReader {
             return self.lost(lane, from..first, &edges, reason).map(Some);
         }
         match log.read(from) {
-            Ok(block) => Ok(block.map(|block| Found { position: from, block, stands_for_lost: false })),
+            Ok(block) => Ok(block.map(|block| Found {
+                position: from,
+                block,
+                stands_for_lost: false,
+                is_empty: false,
+            })),
             Err(LogError::Damaged { lost, path, offset }) => {
                 let reason = format!("{} is damaged at offset {offset}", path.display());
                 self.lost(lane, from..lost.end.max(from + 1), &edges, reason).map(Some)
@@ -113,12 +127,13 @@ impl QueueReader {
         let sequences = start..end.max(start);
         let block = receipt(&self.site, epoch, lane, sequences.clone(), Disposition::DroppedDamage);
         let position = positions.end - 1;
+        let is_empty = sequences.is_empty();
         let lost = LostBlocks { lane, positions, sequences, reason };
         let mut shared = self.lock();
         if shared.lost.len() < LOST_MAX && !shared.lost.contains(&lost) {
             shared.lost.push(lost);
         }
-        Ok(Found { position, block, stands_for_lost: true })
+        Ok(Found { position, block, stands_for_lost: true, is_empty })
     }
 
     /// What was found lost since the queue was opened.

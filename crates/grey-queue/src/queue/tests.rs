@@ -141,6 +141,30 @@ fn a_lost_segment_becomes_a_receipt() {
 }
 
 #[test]
+fn sequences_that_are_written_again_behind_a_lost_end_are_not_held_up_by_it() {
+    let disk = SimDisk::new(4);
+    let (mut queue, _) = open(&disk, None);
+    fill(&mut queue, Lane::Bulk, 5);
+    drop(queue);
+    let mut paths = disk.files().into_iter().map(|(path, _)| path);
+    let path = paths.rfind(|path| path.contains("/bulk/") && path.ends_with(".log")).unwrap();
+    let bytes = grey_disk::read_file(&disk, Path::new(&path), 1 << 20).unwrap();
+    // Zeros are written ahead of the records.
+    let end = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+    disk.truncate(Path::new(&path), end as u64 - 10).unwrap();
+    let (mut queue, repairs) = open(&disk, None);
+    assert_eq!((repairs.len(), queue.lane(Lane::Bulk).end_seq), (1, 12));
+    // The owner replays and gives the lost sequences again.
+    write(&mut queue, Lane::Bulk, 12, 2, 1);
+    let ranges: Vec<_> = read_all(&queue.reader(), Lane::Bulk).into_iter().map(|(_, range)| range).collect();
+    assert_eq!(ranges, [0..3, 3..6, 6..9, 9..12, 12..15], "each once, and no block without sequences");
+    queue.ack(Lane::Bulk, u64::MAX).unwrap();
+    let books = &queue.lane(Lane::Bulk).lives[0].books;
+    assert_eq!((books.end(), books.tally().dropped, books.tally().delivered), (15, 0, 10));
+    assert_eq!(queue.lane(Lane::Bulk).pending, Pending::default());
+}
+
+#[test]
 fn a_full_disk_takes_nothing_and_loses_nothing() {
     let disk = SimDisk::new(5);
     let (mut queue, _) = open(&disk, None);

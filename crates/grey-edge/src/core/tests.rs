@@ -315,6 +315,52 @@ fn a_lost_end_of_the_intake_costs_no_later_event() {
 }
 
 #[test]
+fn after_a_failed_sync_nothing_is_accepted_until_the_directory_is_opened_again() {
+    let mut bench = Bench::new(12, Forward::Raw);
+    bench.accept([reading(0, 1.0, None)]);
+    bench.disk.fail_next_sync(1);
+    bench.core.stage([reading(1, 2.0, None)]).unwrap();
+    let error = bench.core.commit(bench.now_ms, 0).unwrap_err();
+    assert!(!error.is_full(), "{error}: waiting does not help");
+    bench.core.stage([reading(2, 3.0, None)]).unwrap();
+    assert!(bench.core.commit(bench.now_ms, 0).is_err(), "what the disk holds is not known");
+    bench.restart();
+    bench.accept([reading(3, 4.0, None)]);
+    bench.core.flush(bench.now_ms, true).unwrap();
+    let values: Vec<f64> = bench.events().values().filter_map(|event| event.value.as_f64()).collect();
+    assert!(values.contains(&1.0) && values.contains(&4.0) && !values.contains(&3.0), "{values:?}");
+    bench.assert_balanced();
+}
+
+#[test]
+fn a_wall_clock_that_steps_back_or_ahead_stops_nothing() {
+    let mut bench = Bench::new(13, Forward::Raw);
+    bench.core.checkpoint(bench.now_ms).unwrap();
+    for (n, step_ms) in [0, -3_600_000, 86_400_000, -86_400_000, i64::from(i32::MAX)].into_iter().enumerate() {
+        bench.now_ms += step_ms;
+        bench.accept([reading(n as u64 * 3, n as f64, Some(&format!("{n}")))]);
+        bench.core.tick(bench.now_ms, 0).unwrap();
+        bench.core.flush(bench.now_ms, false).unwrap();
+        bench.core.maintain(bench.now_ms).unwrap();
+    }
+    // A restart while the clock is behind what was stamped already.
+    bench.now_ms = START_MS - 1_000_000;
+    bench.restart();
+    bench.accept([reading(15, 5.0, Some("5")), reading(0, 0.0, Some("0"))]);
+    bench.core.flush(bench.now_ms, true).unwrap();
+    let mut of_device: Vec<(Seq, Stamp, i64)> = Vec::new();
+    for ((_, lane, seq), event) in bench.events() {
+        if lane == Lane::Bulk {
+            of_device.push((seq, event.stamp, event.device_time_ms));
+        }
+    }
+    assert_eq!(of_device.len(), 6, "each once: {of_device:?}");
+    assert!(of_device.is_sorted_by_key(|(_, stamp, _)| stamp.hlc), "stamps never go back: {of_device:?}");
+    assert_eq!(of_device[5].2, START_MS + 15, "the device's own time is left alone");
+    bench.assert_balanced();
+}
+
+#[test]
 fn dead_letters_are_kept_with_their_reason() {
     let mut bench = Bench::new(10, Forward::Raw);
     let letter =

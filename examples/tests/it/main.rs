@@ -14,6 +14,7 @@ mod mqtt;
 mod path;
 mod process;
 mod refusals;
+mod table;
 
 use std::time::Duration;
 

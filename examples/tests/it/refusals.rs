@@ -104,7 +104,8 @@ async fn what_is_no_mqtt_costs_its_own_connection_only() {
     let message = |payload, packet_id| Publish { topic: "grey/press-1/rpm", payload, qos: 1, packet_id, dup: false };
 
     // Not MQTT at all; a length that never ends; a packet over the limit, refused from its header on.
-    for bytes in [&b"GET / HTTP/1.1\r\n\r\n"[..], b"\x10\xff\xff\xff\xff\xff", b"\x10\xff\xff\xff\x7f"] {
+    let request = [b"GET / HTTP/1.1\r\n", [b'x'; 100].as_slice()].concat();
+    for bytes in [&request[..], b"\x10\xff\xff\xff\xff\xff", b"\x10\xff\xff\xff\x7f"] {
         let mut socket = TcpStream::connect(mqtt).await.expect("the agent listens");
         socket.write_all(bytes).await.expect("written");
         let mut answer = Vec::new();

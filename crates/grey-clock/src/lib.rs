@@ -6,6 +6,8 @@
 //! time and never reads it. The clock itself is the `hlc-gen` crate; this one
 //! adds what that lacks: restoring, an answer when its counter runs out or the
 //! time is outside its range, and the uncertainty that a stamp carries.
+//!
+//! Example: `examples/clock.rs`.
 
 use std::fmt;
 

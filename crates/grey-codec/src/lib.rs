@@ -13,6 +13,8 @@
 //! hostile bytes give an error, never a panic and never an allocation beyond
 //! the limits of `grey_model::limits`. This crate knows no file, no socket
 //! and no clock.
+//!
+//! Example: `examples/block.rs`.
 
 mod block;
 mod builder;

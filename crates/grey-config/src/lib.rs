@@ -11,6 +11,8 @@
 //! The crate knows no tier: each tier declares its own document as a
 //! [`TierConfig`]. It does no I/O but reading the named file, and takes the
 //! environment as an argument.
+//!
+//! Example: `examples/config.rs`.
 
 mod address;
 mod alerts;

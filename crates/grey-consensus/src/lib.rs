@@ -36,6 +36,8 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! Example: `examples/consensus.rs`.
 
 mod checkpoint;
 mod config;

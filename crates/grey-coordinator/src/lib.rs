@@ -1,5 +1,7 @@
 //! The coordinator as a library: keeps every event of the federation once,
 //! and answers for all of it.
+//!
+//! Example: `examples/federation.rs`.
 
 pub mod config;
 mod node;

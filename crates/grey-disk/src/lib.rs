@@ -13,6 +13,8 @@
 //! - after a failed sync nothing can be said about the bytes that were to be synced.
 //!
 //! This crate knows nothing of formats and keeps no state of its own.
+//!
+//! Example: `examples/disk.rs`.
 
 mod path;
 mod real;

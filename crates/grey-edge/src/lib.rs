@@ -3,6 +3,8 @@
 //!
 //! [`EdgeNode`] is the whole agent in a program of yours. [`core`] is the
 //! deterministic state machine below it, [`engine`] the thread that owns that.
+//!
+//! Example: `examples/edge_node.rs`.
 
 #![allow(clippy::disallowed_methods, reason = "a driver: it owns the clock")]
 

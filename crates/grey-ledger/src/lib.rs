@@ -7,6 +7,8 @@
 //!   books, what is still to forward, and which sites are where.
 //!
 //! Everything here is deterministic and knows no I/O and no clock.
+//!
+//! Example: `examples/ledger.rs`.
 
 mod books;
 mod command;

@@ -3,6 +3,8 @@
 //!
 //! This crate is the bottom layer. It knows no I/O, no clock and no
 //! configuration; everything here is plain data with its limits.
+//!
+//! Example: `examples/block.rs`.
 
 mod account;
 mod block;

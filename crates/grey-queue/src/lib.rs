@@ -10,6 +10,8 @@
 //! dropped by damage: the loss travels upward as a receipt instead of a gap.
 //!
 //! Not known here: what an event is, how blocks are encoded, when to send.
+//!
+//! Example: `examples/outbox.rs`.
 
 mod lane;
 mod queue;

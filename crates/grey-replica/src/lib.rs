@@ -3,6 +3,8 @@
 //!
 //! [`core`] is the deterministic part, which the simulation runs too;
 //! [`engine`] the thread that owns it; [`ReplicaNode`] the whole member.
+//!
+//! Example: `examples/federation.rs`.
 
 #![allow(clippy::disallowed_methods, reason = "a driver: it owns the clock")]
 

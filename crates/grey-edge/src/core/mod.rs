@@ -37,7 +37,7 @@ use grey_rules::{Derived, Engine, RuleError, RuleSet, Verdict};
 use checkpoint::{Checkpoint, Kept, PastLife, Rebirth};
 use dedup::Dedup;
 use lane::LaneWriter;
-use record::{OPS_MAX, RecordHeader, encode_op};
+use record::{OPS_MAX, RecordHeader, encode_op, encode_rules};
 
 pub use lane::LanePolicy;
 pub use open::Opened;
@@ -303,19 +303,25 @@ impl EdgeCore {
         if self.staged.is_empty() {
             return Ok(());
         }
-        self.write_record(now_ms, uncertainty_ms)
+        self.write_record(now_ms, uncertainty_ms, None)
     }
 
-    fn write_record(&mut self, now_ms: i64, uncertainty_ms: u32) -> Result<(), CoreError> {
+    /// Makes a record of what is staged, or of a change of rules, durable.
+    fn write_record(&mut self, now_ms: i64, uncertainty_ms: u32, rules: Option<&[u8]>) -> Result<(), CoreError> {
         let stamp = self.clock.now(now_ms, uncertainty_ms);
-        let header =
-            RecordHeader { stamp, epoch: self.epoch, next_seqs: self.next_seqs(), ops: self.staged.len() as u64 };
+        let ops = rules.map_or(self.staged.len() as u64, |_| 1);
         let mut head = Vec::with_capacity(64);
-        header.encode(&mut head);
-        let index = self.intake.append_parts(&[&head, &self.staged_bytes])?;
+        RecordHeader { stamp, epoch: self.epoch, next_seqs: self.next_seqs(), ops }.encode(&mut head);
+        let index = match rules {
+            Some(source) => {
+                encode_rules(source, &mut head);
+                self.intake.append(&head)?
+            }
+            None => self.intake.append_parts(&[&head, &self.staged_bytes])?,
+        };
         self.intake.commit()?;
         self.committed = Some((stamp, index));
-        let bytes = (head.len() + self.staged_bytes.len()) as u64;
+        let bytes = (head.len() + rules.map_or(self.staged_bytes.len(), |_| 0)) as u64;
         self.counters.commits += 1;
         self.counters.intake_bytes += bytes;
         self.bytes_since_checkpoint += bytes;
@@ -403,7 +409,7 @@ impl EdgeCore {
     pub fn tick(&mut self, now_ms: i64, uncertainty_ms: u32) -> Result<(), CoreError> {
         let due = self.rules.next_end_ms().is_some_and(|end| end <= now_ms);
         if due && self.is_recovered() && self.staged.is_empty() {
-            self.write_record(now_ms, uncertainty_ms)?;
+            self.write_record(now_ms, uncertainty_ms, None)?;
             self.apply()?;
         }
         Ok(())
@@ -509,7 +515,11 @@ impl EdgeCore {
         Ok(())
     }
 
-    /// Changes the rules between two records. The set in force stays when the new one is the same.
+    /// Changes the rules between two records. The change is a record of its own, so that a
+    /// replay makes it at the same place. The set in force stays when the new one is the same.
+    ///
+    /// # Errors
+    /// After a full disk ([`CoreError::is_full`]) the rules are as they were. Other failures are final.
     pub fn set_rules(&mut self, rules: Arc<RuleSet>, now_ms: i64) -> Result<(), CoreError> {
         if rules.digest() == self.rules.rules().digest() {
             return Ok(());
@@ -518,19 +528,27 @@ impl EdgeCore {
             self.next_rules = Some(rules);
             return Ok(());
         }
-        // Open windows end here: their parts under both sets are both aggregated.
-        self.rules.finish(self.clock.last(), &mut self.derived);
-        let stamp = self.clock.now(now_ms, 0);
+        self.write_record(now_ms, 0, Some(&rules.source()))?;
+        if let Some((stamp, index)) = self.committed.take() {
+            self.apply_record(index, stamp, std::iter::empty())?;
+            self.apply_rules(rules, stamp)?;
+        }
+        Ok(())
+    }
+
+    /// Open windows end here: their parts under both sets are both aggregated.
+    fn apply_rules(&mut self, rules: Arc<RuleSet>, stamp: Stamp) -> Result<(), CoreError> {
+        self.rules.finish(stamp, &mut self.derived);
         for (lane, mut event) in self.derived.events.drain(..) {
             event.stamp = stamp;
+            self.counters.derived += 1;
             if self.lanes[lane.index()].forward(&event, stamp, self.applied)? {
                 self.fresh_derived.push((lane, event));
             }
         }
         self.config.rules = Arc::clone(&rules);
         self.rules = Engine::new(rules);
-        self.changed = true;
-        self.checkpoint(now_ms)
+        Ok(())
     }
 
     /// Saves a checkpoint if one is due and lets go of what no kept checkpoint needs.

@@ -91,7 +91,8 @@ impl EdgeCore {
         let replay_to = intake.durable_end();
         opened.replay = replay_to - applied;
         let lanes = lane_writers(&config, epoch, next_seqs, accepted, &queue);
-        let next_rules = (rules.rules().digest() != config.rules.digest()).then(|| Arc::clone(&config.rules));
+        // The replay may end with others than it begins with: these take over when it is done.
+        let next_rules = Some(Arc::clone(&config.rules));
         let kept = checkpoint.as_ref().map(|c| Kept {
             intake_next: c.intake_next,
             queue: c.queue.clone(),
@@ -154,11 +155,14 @@ impl EdgeCore {
             let index = self.applied;
             match self.intake.read(index) {
                 Ok(Some(bytes)) => {
-                    let (header, ops) = record::decode(&bytes)?;
+                    let record::Record { header, ops, rules } = record::decode(&bytes)?;
                     // A drift beyond the bound is a clock that was set back: the replay only counts upward.
                     let _ = self.clock.restore(header.stamp.max(self.clock.last()));
                     self.bytes_since_checkpoint += bytes.len() as u64;
                     self.apply_record(index, header.stamp, ops.into_iter())?;
+                    if let Some(source) = rules {
+                        self.apply_rules(Arc::new(RuleSet::from_source(&source)?), header.stamp)?;
+                    }
                 }
                 Ok(None) => self.applied = index + 1,
                 Err(LogError::Damaged { lost, path, offset }) => {

@@ -126,7 +126,7 @@ impl LocalQuery {
             Err(LogError::Damaged { lost, .. }) => return Ok(Some((lost.end.max(index + 1), 0, Vec::new()))),
             Err(error) => return Err(error.into()),
         };
-        let (header, ops) = record::decode(&bytes)?;
+        let record::Record { header, ops, .. } = record::decode(&bytes)?;
         let mut seqs = header.next_seqs;
         let mut events = Vec::with_capacity(ops.len());
         for op in ops {

@@ -10,6 +10,7 @@
 //! 2 release    client (8), packet id (2)
 //! 3 reset      client (8)
 //! 4 events     client (8), packet id (2), count (variable), then lane byte and row each
+//! 5 rules      length (variable), source                      last; in force from here on
 //! ```
 //!
 //! A record without operations is a tick: it moves the rules' time.
@@ -21,6 +22,9 @@ use grey_model::{Epoch, Lane, Reader, Seq, Stamp, Writer};
 
 const VERSION: u8 = 1;
 const LANE_BY_KIND: u8 = 255;
+const RULES: u8 = 5;
+/// Longest source of a rule set: a record must hold it.
+const RULES_BYTES_MAX: usize = 4 << 20;
 /// Operations in one record: bounds the memory of a replay step.
 pub(crate) const OPS_MAX: u64 = 1_000_000;
 
@@ -135,18 +139,39 @@ pub(crate) fn decode_op(reader: &mut Reader<'_>) -> Result<Op, CodecError> {
     })
 }
 
+/// Writes a change of the rules, as the last operation of a record.
+pub(crate) fn encode_rules(source: &[u8], out: &mut Vec<u8>) {
+    out.put_u8(RULES);
+    out.put_blob(source);
+}
+
+/// A record as it was read.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Record {
+    pub(crate) header: RecordHeader,
+    pub(crate) ops: Vec<Op>,
+    /// The source of the rules that are in force after the operations.
+    pub(crate) rules: Option<Vec<u8>>,
+}
+
 /// Reads a whole record.
-pub(crate) fn decode(record: &[u8]) -> Result<(RecordHeader, Vec<Op>), CodecError> {
+pub(crate) fn decode(record: &[u8]) -> Result<Record, CodecError> {
     let mut reader = Reader::new(record);
     let header = RecordHeader::decode(&mut reader)?;
     let mut ops = Vec::with_capacity(header.ops.min(record.len() as u64 / 4) as usize);
-    for _ in 0..header.ops {
-        ops.push(decode_op(&mut reader)?);
+    let mut rules = None;
+    for n in 0..header.ops {
+        if n + 1 == header.ops && record.get(reader.offset()) == Some(&RULES) {
+            reader.u8()?;
+            rules = Some(reader.blob("rules", RULES_BYTES_MAX)?.to_vec());
+        } else {
+            ops.push(decode_op(&mut reader)?);
+        }
     }
     if !reader.is_empty() {
         return Err(reader.invalid("end of intake record").into());
     }
-    Ok((header, ops))
+    Ok(Record { header, ops, rules })
 }
 
 #[cfg(test)]
@@ -183,7 +208,21 @@ mod tests {
     fn version_1_stays_readable() {
         let (header, bytes) = record();
         assert_eq!(bytes, GOLDEN, "the format changed: give it a new version and keep this file");
-        assert_eq!(decode(GOLDEN).unwrap(), (header, ops()));
+        assert_eq!(decode(GOLDEN).unwrap(), Record { header, ops: ops(), rules: None });
+    }
+
+    #[test]
+    fn a_change_of_rules_is_read_back_and_must_be_whole() {
+        let stamp = Stamp { hlc: 77 << 22, uncertainty_ms: 0 };
+        let header = RecordHeader { stamp, epoch: Epoch(11), next_seqs: [1, 2, 3], ops: 1 };
+        let mut bytes = Vec::new();
+        header.encode(&mut bytes);
+        encode_rules(b"rules: []", &mut bytes);
+        let rules = Some(b"rules: []".to_vec());
+        assert_eq!(decode(&bytes).unwrap(), Record { header, ops: Vec::new(), rules });
+        for len in 0..bytes.len() {
+            assert!(decode(&bytes[..len]).is_err(), "length {len}");
+        }
     }
 
     #[test]

@@ -361,6 +361,41 @@ fn a_wall_clock_that_steps_back_or_ahead_stops_nothing() {
 }
 
 #[test]
+fn a_change_of_rules_that_a_crash_interrupts_sends_no_window_twice() {
+    // Stopped after each change of the disk in turn.
+    for changes in 0..60 {
+        let mut bench = Bench::new(12, Forward::Raw);
+        bench.accept((0..30).map(|n| reading(n, 20.0, Some(&format!("id-{n}")))));
+        bench.core.checkpoint(bench.now_ms).unwrap();
+        bench.config.rules = rules(Forward::Aggregates);
+        bench.disk.power_off_after(changes);
+        let rules = Arc::clone(&bench.config.rules);
+        let changed = bench.core.set_rules(rules, bench.now_ms).and_then(|()| bench.core.checkpoint(bench.now_ms));
+        bench.disk.power_off_after(u64::MAX);
+        bench.restart();
+        bench.now_ms += 61_000;
+        bench.accept([reading(99, 20.0, None)]);
+        bench.now_ms += 61_000;
+        bench.core.tick(bench.now_ms, 0).unwrap();
+        bench.core.flush(bench.now_ms, true).unwrap();
+        let counted: f64 = bench
+            .events()
+            .values()
+            .filter_map(|event| match &event.value {
+                grey_model::Value::Fields(fields) => Some(fields.iter().find(|(name, _)| name.as_str() == "count")?.1),
+                _ => None,
+            })
+            .sum();
+        assert_eq!(counted, 31.0, "stopped after {changes} changes");
+        bench.assert_balanced();
+        if changed.is_ok() {
+            return;
+        }
+    }
+    panic!("a change of rules takes fewer changes of the disk");
+}
+
+#[test]
 fn dead_letters_are_kept_with_their_reason() {
     let mut bench = Bench::new(10, Forward::Raw);
     let letter =

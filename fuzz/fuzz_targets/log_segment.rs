@@ -1,5 +1,8 @@
 //! Any bytes as a log's files: opening, reading and going on never panics, never reads a
 //! record that contradicts itself, and the log works afterwards.
+//!
+//! The input: one byte whose bits say which files are sealed, then for each file its
+//! length in two bytes, little-endian, and its bytes.
 #![no_main]
 
 use std::path::Path;
@@ -31,12 +34,17 @@ fn seal(name: &str, bytes: &mut [u8]) {
     }
 }
 
-fuzz_target!(|files: Vec<(bool, Vec<u8>)>| {
+fuzz_target!(|input: &[u8]| {
     let disk = SimDisk::new(0);
     let dir = Path::new("log");
     disk.create_dir_all(dir).expect("directory");
-    for (name, (is_sealed, mut bytes)) in NAMES.iter().zip(files) {
-        if is_sealed {
+    let Some((sealed, mut rest)) = input.split_first() else { return };
+    for (bit, name) in NAMES.iter().enumerate() {
+        let Some((len, behind)) = rest.split_first_chunk() else { break };
+        let (bytes, behind) = behind.split_at(behind.len().min(u16::from_le_bytes(*len).into()));
+        rest = behind;
+        let mut bytes = bytes.to_vec();
+        if sealed >> bit & 1 == 1 {
             seal(name, &mut bytes);
         }
         disk.open(Path::new(name), OpenMode::CreateNew).expect("create").write_at(&bytes, 0).expect("write");

@@ -82,13 +82,17 @@ impl SegmentHeader {
         {
             return None;
         }
-        Some(Self {
+        let header = Self {
             record_bytes_max: u32_at(bytes, 12),
             first: u64_at(bytes, 16),
             previous_first: u64_at(bytes, 24),
             previous_end: u64_at(bytes, 32),
             epoch: u64_at(bytes, 40),
-        })
+        };
+        let is_possible = header.previous_first <= header.previous_end
+            && header.previous_end <= header.first
+            && header.first.max(header.epoch) < INDEX_LIMIT;
+        is_possible.then_some(header)
     }
 }
 
@@ -183,14 +187,16 @@ impl Marker {
         if !is_known || u32_at(bytes, 44) != crc32c::crc32c(&bytes[..44]) {
             return None;
         }
-        let (start, durable) = (u64_at(bytes, 24), u64_at(bytes, 32));
-        (start <= durable && durable < INDEX_LIMIT).then_some(Self {
+        let marker = Self {
             sequence: u64_at(bytes, 8),
             epoch: u64_at(bytes, 16),
-            start,
-            durable,
+            start: u64_at(bytes, 24),
+            durable: u64_at(bytes, 32),
             is_cutting: bytes[42] != 0,
-        })
+        };
+        let is_possible =
+            marker.start <= marker.durable && marker.durable.max(marker.epoch).max(marker.sequence) < INDEX_LIMIT;
+        is_possible.then_some(marker)
     }
 }
 
@@ -221,9 +227,16 @@ mod tests {
 
     proptest! {
         #[test]
-        fn headers_round_trip_and_reject_any_flip(first: u64, previous_first: u64, previous_end: u64, epoch: u64,
+        fn headers_round_trip_and_reject_any_flip(previous_first: u32, more: (u32, u32), epoch: u32,
                                                    record_bytes_max: u32, flip in 0..64 * 8_usize) {
-            let header = SegmentHeader { first, previous_first, previous_end, epoch, record_bytes_max };
+            let previous_end = u64::from(previous_first) + u64::from(more.0);
+            let header = SegmentHeader {
+                first: previous_end + u64::from(more.1),
+                previous_first: previous_first.into(),
+                previous_end,
+                epoch: epoch.into(),
+                record_bytes_max,
+            };
             let mut bytes = header.encode();
             prop_assert_eq!(SegmentHeader::decode(&bytes), Some(header));
             bytes[flip / 8] ^= 1 << (flip % 8);
@@ -231,13 +244,20 @@ mod tests {
         }
 
         #[test]
-        fn markers_round_trip_and_reject_any_flip(sequence: u64, epoch: u64, start in 0..1_000_u64, more: u32, is_cutting: bool,
+        fn markers_round_trip_and_reject_any_flip(sequence in 0..INDEX_LIMIT, epoch in 0..INDEX_LIMIT, start in 0..1_000_u64, more: u32, is_cutting: bool,
                                                    flip in 0..MARKER_BYTES * 8) {
             let marker = Marker { sequence, epoch, start, durable: start + u64::from(more), is_cutting };
             let mut bytes = marker.encode();
             prop_assert_eq!(Marker::decode(&bytes), Some(marker));
             bytes[flip / 8] ^= 1 << (flip % 8);
             prop_assert_eq!(Marker::decode(&bytes), None);
+        }
+
+        #[test]
+        fn impossible_numbers_are_nothing(first: u64, previous_first: u64, previous_end: u64, epoch: u64) {
+            let header = SegmentHeader { first, previous_first, previous_end, epoch, record_bytes_max: 1 };
+            let is_possible = previous_first <= previous_end && previous_end <= first && first.max(epoch) < INDEX_LIMIT;
+            prop_assert_eq!(SegmentHeader::decode(&header.encode()).is_some(), is_possible);
         }
 
         #[test]

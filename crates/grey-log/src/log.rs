@@ -218,7 +218,8 @@ impl Log {
     /// that share a segment with a later record stay. Uncommitted records are not touched.
     ///
     /// # Errors
-    /// [`LogError::Io`]; the log stays usable, and a later trim tries again.
+    /// [`LogError::Io`]. When a file cannot be removed the log stays usable and opening
+    /// removes it; when the new start cannot be stored the log is poisoned.
     pub fn trim_front(&mut self, index: u64) -> Result<(), LogError> {
         self.check_poison()?;
         let durable_end = self.durable_end();

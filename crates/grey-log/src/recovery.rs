@@ -100,7 +100,7 @@ pub(crate) fn open(disk: Arc<dyn Disk>, dir: &Path, config: &LogConfig) -> Resul
             // The indexes of records that were durable and are lost are not given out again.
             let first = end.max(opening.floor);
             opening.tell_lost_tail(&segments, end, first);
-            let previous_first = segments.last().map_or(first, |segment| segment.first);
+            let previous_first = segments.last().map_or(end, |segment| segment.first);
             let header = SegmentHeader {
                 first,
                 previous_first,
@@ -321,8 +321,17 @@ impl Opening<'_> {
             file.set_len(end.offset).map_err(LogError::io("cut", &path))?;
         }
         self.rewrite(&*file, &path, &found)?;
+        let limit = self.config.record_bytes_max.max(record_bytes_max);
+        if let Some(header) = listed.header
+            && limit > record_bytes_max
+        {
+            // Longer records than before may follow now.
+            let header = SegmentHeader { record_bytes_max: limit as u32, ..header };
+            file.write_at(&header.encode(), 0).map_err(LogError::io("write", &path))?;
+        }
         file.sync().map_err(LogError::io("sync", &path))?;
-        Ok((Kept { first: listed.first, len: end.offset.max(HEADER_BYTES), record_bytes_max, file }, found))
+        let len = end.offset.max(HEADER_BYTES);
+        Ok((Kept { first: listed.first, len, record_bytes_max: limit, file }, found))
     }
 
     /// Bytes behind the end but for the zeros that were written ahead.

@@ -248,6 +248,23 @@ fn records_outlive_a_smaller_limit() {
 }
 
 #[test]
+fn longer_records_fit_after_the_limit_was_raised() {
+    let disk = SimDisk::new(1);
+    let (mut log, _) = open(&disk, LogConfig { record_bytes_max: 100, ..small() });
+    log.append(b"short").expect("append");
+    log.commit().expect("commit");
+    drop(log);
+    let (mut log, _) = open(&disk, small());
+    log.append(&[7; 1_000]).expect("append");
+    log.commit().expect("commit");
+    assert_eq!(log.read(1).expect("read").expect("there").len(), 1_000);
+    disk.crash();
+    let (log, recovery) = open(&disk, LogConfig { record_bytes_max: 100, ..small() });
+    assert_eq!(recovery.damaged, []);
+    assert_eq!(log.read(1).expect("read").expect("there").len(), 1_000);
+}
+
+#[test]
 fn opening_reads_the_last_segment_and_headers_only() {
     let disk = SimDisk::new(1);
     let (mut log, _) = open(&disk, small());

@@ -63,6 +63,8 @@ pub(crate) struct Dedup {
     young: Ids,
     /// Ids taken since the last journal record, in order.
     fresh: Vec<u64>,
+    /// Journal records that are not durable yet: a full disk takes them out of the log again.
+    uncommitted: Vec<Vec<u8>>,
     journal: Log,
     state: DedupState,
 }
@@ -100,7 +102,7 @@ impl Dedup {
         };
         let old = load(state.old..state.young, &mut notes);
         let young = load(state.young..state.end, &mut notes);
-        Ok((Self { key, old, young, fresh: Vec::new(), journal, state }, notes))
+        Ok((Self { key, old, young, fresh: Vec::new(), uncommitted: Vec::new(), journal, state }, notes))
     }
 
     fn fingerprint(&self, device: &str, id: &str) -> u64 {
@@ -112,19 +114,19 @@ impl Dedup {
     }
 
     /// Notes an id; true when it was noted before.
-    pub(crate) fn seen(&mut self, device: &str, id: &str) -> Result<bool, LogError> {
+    pub(crate) fn seen(&mut self, device: &str, id: &str) -> bool {
         let print = self.fingerprint(device, id);
         if self.old.contains(&print) || !self.young.insert(print) {
-            return Ok(true);
+            return true;
         }
         self.fresh.push(print);
         if self.young.len() >= GENERATION_IDS_MAX {
-            self.journal_fresh()?;
+            self.journal_fresh();
             self.old = std::mem::take(&mut self.young);
             self.state.old = self.state.young;
             self.state.young = self.state.end;
         }
-        Ok(false)
+        false
     }
 
     /// Notes a QoS 2 packet; true when it was noted and not released.
@@ -149,21 +151,31 @@ impl Dedup {
         }
     }
 
-    fn journal_fresh(&mut self) -> Result<(), LogError> {
+    /// Closes a journal record. It is written with the next checkpoint.
+    fn journal_fresh(&mut self) {
         if !self.fresh.is_empty() {
             let mut record = Vec::with_capacity(self.fresh.len() * 8);
             self.fresh.iter().for_each(|id| record.put_u64_le(*id));
-            self.journal.append(&record)?;
+            self.state.end += 1;
+            self.uncommitted.push(record);
             self.fresh.clear();
-            self.state.end = self.journal.next_index();
         }
-        Ok(())
     }
 
     /// Makes the ids durable and returns what the checkpoint must keep.
+    ///
+    /// # Errors
+    /// What the log says. After a full disk the ids are still here, and the next checkpoint writes them.
     pub(crate) fn checkpoint(&mut self) -> Result<DedupState, LogError> {
-        self.journal_fresh()?;
+        self.journal_fresh();
+        let first = self.state.end - self.uncommitted.len() as u64;
+        for (index, record) in (first..).zip(&self.uncommitted) {
+            if self.journal.next_index() == index {
+                self.journal.append(record)?;
+            }
+        }
         self.journal.commit()?;
+        self.uncommitted.clear();
         Ok(self.state.clone())
     }
 

@@ -381,10 +381,7 @@ impl EdgeCore {
     ) -> Result<(), CoreError> {
         self.counters.events += 1;
         event.stamp = stamp;
-        let resent_id = match &event.id {
-            Some(id) => self.dedup.seen(&event.device, id)?,
-            None => false,
-        };
+        let resent_id = event.id.as_ref().is_some_and(|id| self.dedup.seen(&event.device, id));
         let writer = &mut self.lanes[lane.unwrap_or(Lane::Bulk).index()];
         if resent_packet || resent_id {
             writer.account(Disposition::Deduplicated, stamp, applied);

@@ -242,6 +242,20 @@ fn a_round_tells_the_uplink_of_blocks_that_its_checkpoint_flushed() {
 }
 
 #[test]
+fn ids_that_a_full_disk_kept_out_of_the_journal_are_written_later() {
+    let mut bench = Bench::new(13, Forward::Raw);
+    bench.accept([reading(0, 1.0, Some("a"))]);
+    bench.core.flush(bench.now_ms, true).unwrap();
+    bench.disk.set_capacity(Some(0));
+    assert!(bench.core.checkpoint(bench.now_ms).unwrap_err().is_full());
+    bench.disk.set_capacity(None);
+    bench.core.checkpoint(bench.now_ms).unwrap();
+    bench.restart();
+    bench.accept([reading(0, 1.0, Some("a"))]);
+    assert_eq!(bench.core.ledger()[Lane::Bulk.index()].tally.deduplicated, 1);
+}
+
+#[test]
 fn another_site_cannot_take_the_directory() {
     let bench = Bench::new(7, Forward::Raw);
     let mut other = bench.config.clone();

@@ -218,6 +218,8 @@ impl ReplicaCore {
         if let Some((_, bytes)) = output.restored {
             let state = Replicated::restore(&bytes)?;
             self.state.change(|held| *held = state);
+            // The leader's checkpoint is on disk: one of one's own for the same index would be refused.
+            (self.entries_since_checkpoint, self.bytes_since_checkpoint) = (0, 0);
             round.restored = true;
         }
         for entry in output.committed {

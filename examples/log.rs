@@ -13,7 +13,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let disk = Arc::new(RealDisk::new(directory.path()));
     // Small segments, so that the space of trimmed records shows.
     let config = LogConfig { segment_bytes_max: 4_096, ..LogConfig::default() };
-    let (mut log, recovery) = Log::open(disk.clone(), Path::new("readings"), config.clone())?;
+    let (mut log, recovery) = Log::open(disk.clone(), Path::new("readings"), config)?;
     assert_eq!(recovery.records, 0, "a new log is empty");
 
     // `append` only buffers; `commit` is one write and one fsync for all of them.

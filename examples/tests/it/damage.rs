@@ -59,7 +59,7 @@ fn cut(bytes: &mut Vec<u8>) {
 }
 
 /// Flips a bit in the midst of what was written.
-fn flip(bytes: &mut Vec<u8>) {
+fn flip(bytes: &mut [u8]) {
     let middle = written(bytes) / 2;
     bytes[middle] ^= 0x10;
 }
@@ -68,10 +68,13 @@ fn written(bytes: &[u8]) -> usize {
     bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1)
 }
 
+/// Damages a directory.
+type Damage = fn(&Path);
+
 /// What one kind of damage may cost.
 struct Case {
     name: &'static str,
-    damage: fn(&Path),
+    damage: Damage,
     /// Events that may be missing above; each must stand in the books as dropped, or be told in a note.
     lost_max: usize,
     /// Whether the start must name the damage.
@@ -93,7 +96,7 @@ const CASES: [Case; 9] = [
         name: "a bit in the midst of the intake",
         damage: |dir| {
             let last = files(&dir.join("intake"), ".log").pop().expect("a segment");
-            change(&last, flip);
+            change(&last, |bytes| flip(bytes));
         },
         lost_max: 0,
         noted: true,
@@ -119,7 +122,7 @@ const CASES: [Case; 9] = [
         name: "a bit in the midst of the outbox",
         damage: |dir| {
             let last = files(&dir.join("outbox/bulk"), ".log").pop().expect("a segment");
-            change(&last, flip);
+            change(&last, |bytes| flip(bytes));
         },
         lost_max: 1,
         noted: true,
@@ -128,7 +131,7 @@ const CASES: [Case; 9] = [
         name: "the newest checkpoint",
         damage: |dir| {
             let last = files(&dir.join("checkpoints"), "").pop().expect("a checkpoint");
-            change(&last, flip);
+            change(&last, |bytes| flip(bytes));
         },
         lost_max: 0,
         noted: false,
@@ -144,7 +147,7 @@ const CASES: [Case; 9] = [
     Case {
         name: "the memory of ids",
         damage: |dir| {
-            files(&dir.join("ids"), ".log").iter().for_each(|path| change(path, flip));
+            files(&dir.join("ids"), ".log").iter().for_each(|path| change(path, |bytes| flip(bytes)));
         },
         lost_max: 0,
         noted: false,
@@ -227,10 +230,10 @@ async fn a_member_with_a_damaged_or_lost_log_rejoins_and_catches_up() {
     let mut federation = Federation::start().await;
     let edge = start_edge(&edge_config("plant-2", &federation.hubs()), &federation.dir.path().join("edge")).await;
     let mut sent = 0;
-    let damages: [(&str, fn(&Path)); 4] = [
+    let damages: [(&str, Damage); 4] = [
         ("a bit of the log", |dir| {
             let last = files(&dir.join("raft/log"), ".log").pop().expect("a segment");
-            change(&last, flip);
+            change(&last, |bytes| flip(bytes));
         }),
         ("the end of the log", |dir| {
             let last = files(&dir.join("raft/log"), ".log").pop().expect("a segment");
@@ -285,7 +288,7 @@ async fn the_only_copy_is_not_served_when_it_is_damaged() {
 
     let image = edge_dir.path().join("image");
     let last = files(&image.join("raft/log"), ".log").pop().expect("a segment");
-    change(&last, flip);
+    change(&last, |bytes| flip(bytes));
     let error = grey_hub::start(&config, Some(1), &image).await.expect_err("damaged").to_string();
     assert!(error.contains("the only copy of this group") && error.contains("restore a backup"), "{error}");
     assert_eq!(Json::from(files(&image.join("raft/log"), ".log").len()), Json::from(1), "nothing was moved");

@@ -12,16 +12,35 @@ use std::process::{Child, Command, Stdio};
 use grey_config::Environment;
 use grey_edge::{EdgeConfig, EdgeNode};
 
-use crate::federation::{events, start_edge, status};
+use crate::federation::{at, events, start_edge, status};
 use crate::http;
 
 fn binary() -> Option<PathBuf> {
-    std::env::var_os("GREY_BINARIES").map(|dir| Path::new(&dir).join("edge-agent"))
+    // Relative to the workspace: tests run in the folder of their package.
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
+    std::env::var_os("GREY_BINARIES").map(|dir| workspace.join(dir).join("edge-agent"))
 }
 
-enum Agent {
-    Process(Child, SocketAddr),
-    Node(EdgeNode, SocketAddr),
+/// A process that ends with its owner, also when an assertion fails.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Dropping either ends it at once.
+enum Running {
+    Process { _process: Process },
+    Node { _node: EdgeNode },
+}
+
+struct Agent {
+    http: SocketAddr,
+    _running: Running,
 }
 
 impl Agent {
@@ -29,32 +48,16 @@ impl Agent {
         let Some(program) = binary() else {
             let config = EdgeConfig::load(config, &Environment::empty()).expect("a sound file").config;
             let node = start_edge(&config, data).await;
-            let http = crate::federation::at(node.addresses(), "http");
-            return Self::Node(node, http);
+            return Self { http: at(node.addresses(), "http"), _running: Running::Node { _node: node } };
         };
         let mut command = Command::new(program);
         command.arg("--config").arg(config).arg("--data-dir").arg(data);
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the agent starts");
-        let lines = BufReader::new(child.stdout.take().expect("its output")).lines();
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the agent starts");
+        let mut process = Process(child);
+        let lines = BufReader::new(process.0.stdout.take().expect("its output")).lines();
         let http = lines.map_while(Result::ok).find_map(|line| line.strip_prefix("listening http ")?.parse().ok());
-        Self::Process(child, http.expect("it says where it listens"))
-    }
-
-    fn http(&self) -> SocketAddr {
-        match self {
-            Self::Process(_, http) | Self::Node(_, http) => *http,
-        }
-    }
-
-    /// Ends it at once.
-    fn kill(self) {
-        match self {
-            Self::Process(mut child, _) => {
-                child.kill().expect("killed");
-                child.wait().expect("ended");
-            }
-            Self::Node(node, _) => drop(node),
-        }
+        let http = http.expect("it says where it listens");
+        Self { http, _running: Running::Process { _process: process } }
     }
 }
 
@@ -68,7 +71,7 @@ async fn an_agent_that_is_killed_again_and_again_keeps_every_acknowledged_event(
     for round in 0..4_u64 {
         let agent = Agent::start(&config, &data).await;
         crate::until("the agent is ready", async || {
-            let answer = http::get(agent.http(), "/readyz").await.ok()?;
+            let answer = http::get(agent.http, "/readyz").await.ok()?;
             (answer.status == 200).then_some(())
         })
         .await;
@@ -77,18 +80,19 @@ async fn an_agent_that_is_killed_again_and_again_keeps_every_acknowledged_event(
         let lines = (first..round * 10 + 10)
             .map(|n| format!(r#"{{"device":"press-1","stream":"rpm","value":{n},"id":"{n}"}}"#) + "\n");
         let body: String = lines.collect();
-        let answer = http::post(agent.http(), "/v1/events", "application/x-ndjson", body.as_bytes()).await;
+        let answer = http::post(agent.http, "/v1/events", "application/x-ndjson", body.as_bytes()).await;
         assert_eq!(answer.expect("an answer").status, 200);
-        let now = status(agent.http()).await;
+        let now = status(agent.http).await;
         let all = round * 10 + 10;
         assert_eq!((&now["accepted_total"], &now["deduplicated_total"]), (&(all + round).into(), &round.into()));
         assert_eq!(now["balanced"], true);
-        agent.kill();
+        drop(agent);
     }
     let agent = Agent::start(&config, &data).await;
-    let kept = events(agent.http(), "device=press-1", 1_000).await;
+    let kept = events(agent.http, "device=press-1", 1_000).await;
     for n in 0..40 {
-        assert!(kept.iter().any(|event| event["id"] == n.to_string()), "{n} is kept");
+        let id = n.to_string();
+        assert!(kept.iter().any(|event| event["id"] == id.as_str()), "{n} is kept");
     }
-    agent.kill();
+    drop(agent);
 }

@@ -88,12 +88,9 @@ impl QueueReader {
             return self.lost(lane, from..first, &edges, reason).map(Some);
         }
         match log.read(from) {
-            Ok(block) => Ok(block.map(|block| Found {
-                position: from,
-                block,
-                stands_for_lost: false,
-                is_empty: false,
-            })),
+            Ok(block) => {
+                Ok(block.map(|block| Found { position: from, block, stands_for_lost: false, is_empty: false }))
+            }
             Err(LogError::Damaged { lost, path, offset }) => {
                 let reason = format!("{} is damaged at offset {offset}", path.display());
                 self.lost(lane, from..lost.end.max(from + 1), &edges, reason).map(Some)
@@ -102,13 +99,7 @@ impl QueueReader {
         }
     }
 
-    fn lost(
-        &self,
-        lane: Lane,
-        positions: Range<u64>,
-        edges: &Edges,
-        reason: String,
-    ) -> Result<Found, QueueError> {
+    fn lost(&self, lane: Lane, positions: Range<u64>, edges: &Edges, reason: String) -> Result<Found, QueueError> {
         let log = &self.logs[lane.index()];
         let (mut epoch, mut start) = (edges.epoch, edges.acked_seq);
         if positions.start > edges.acked
@@ -152,13 +143,7 @@ impl QueueReader {
 }
 
 /// A block without events that accounts for a run of sequences.
-pub(crate) fn receipt(
-    site: &SiteId,
-    epoch: Epoch,
-    lane: Lane,
-    range: Range<Seq>,
-    disposition: Disposition,
-) -> Bytes {
+pub(crate) fn receipt(site: &SiteId, epoch: Epoch, lane: Lane, range: Range<Seq>, disposition: Disposition) -> Bytes {
     let span = u32::try_from(range.end - range.start).unwrap_or(u32::MAX);
     let end = range.start + u64::from(span);
     let accounts = if span == 0 { Vec::new() } else { vec![Account { range: range.start..end, disposition }] };

@@ -112,7 +112,8 @@ fn a_lost_segment_becomes_a_receipt() {
     drop(queue);
     let lane_dir = Path::new(DIR).join("bulk");
     let view: &dyn Disk = &disk;
-    let mut segments: Vec<_> = view.read_dir(&lane_dir).unwrap().into_iter().filter(|e| !e.is_dir && e.len > 500).collect();
+    let mut segments: Vec<_> =
+        view.read_dir(&lane_dir).unwrap().into_iter().filter(|e| !e.is_dir && e.len > 500).collect();
     assert!(segments.len() > 3, "{segments:?}");
     let victim = segments.remove(1);
     view.remove_file(&lane_dir.join(victim.name)).unwrap();

@@ -35,7 +35,10 @@ fn row(state: &Replicated) -> Row {
 #[test]
 fn a_resend_after_any_time_is_a_no_op() {
     let mut hub = Replicated::new(Role::Forwards);
-    assert_eq!(hub.apply(1, &block(Lane::Bulk, 0, 10, 5)), Applied::Accepted { fresh: vec![0..15] });
+    assert_eq!(
+        hub.apply(1, &block(Lane::Bulk, 0, 10, 5)),
+        Applied::Accepted { fresh: Vec::from([std::ops::Range { start: 0, end: 15 }]) }
+    );
     assert_eq!(hub.apply(2, &block(Lane::Bulk, 0, 10, 5)), Applied::Duplicate);
     assert_eq!(row(&hub).tally, Tally { reduced: 5, pending: 10, ..Tally::default() });
     hub.apply(3, &Command::Forwarded { lane: Lane::Bulk, upto: 2 }.encode());

@@ -48,7 +48,7 @@ type Visit = Box<dyn FnOnce(&mut EdgeCore) + Send>;
 
 enum Control {
     Acked { lane: Lane, upto: u64 },
-    ParentAhead { key: StreamKey, covered_to: Seq },
+    ParentAhead(Vec<(StreamKey, Seq)>),
     Rules(Arc<RuleSet>, oneshot::Sender<Result<(), String>>),
     Visit(Visit),
     Stop,
@@ -93,8 +93,8 @@ impl EngineHandle {
     }
 
     /// The hub knows sequences that this site never gave.
-    pub fn parent_ahead(&self, key: StreamKey, covered_to: Seq) {
-        let _ = self.control.send(Control::ParentAhead { key, covered_to });
+    pub fn parent_ahead(&self, streams: Vec<(StreamKey, Seq)>) {
+        let _ = self.control.send(Control::ParentAhead(streams));
     }
 
     /// Changes the rules between two events.
@@ -249,7 +249,7 @@ impl Engine {
             let events = ops.len();
             (ops, Waiting { events, arrived, done })
         });
-        let mut surroundings = Surroundings { events, shared: &self.shared };
+        let mut surroundings = Surroundings { events };
         if self.core.round(batches, &mut surroundings)? {
             self.outbox_ready.notify_one();
         }
@@ -266,11 +266,11 @@ impl Engine {
     fn obey(&mut self, control: Control) -> Result<bool, CoreError> {
         match control {
             Control::Acked { lane, upto } => self.core.acknowledged(lane, upto)?,
-            Control::ParentAhead { key, covered_to } => {
+            Control::ParentAhead(streams) => {
                 let core = &mut self.core;
-                if core.parent_is_ahead(&key, covered_to, unix_ms())? {
+                if core.parent_is_ahead(&streams, unix_ms())? {
                     tracing::error!(
-                        %key, covered_to, epoch = %core.epoch(),
+                        ?streams, epoch = %core.epoch(),
                         "the hub has more of this life than the data directory: it was restored or rolled back; a new life begins"
                     );
                     self.share();
@@ -303,10 +303,9 @@ struct Waiting {
     done: oneshot::Sender<Result<(), Refusal>>,
 }
 
-/// The clocks and the listeners of a round.
+/// The clocks and the listener of a round.
 struct Surroundings<'a> {
     events: &'a mut dyn EngineEvents,
-    shared: &'a Mutex<Shared>,
 }
 
 impl RoundDriver for Surroundings<'_> {
@@ -331,10 +330,6 @@ impl RoundDriver for Surroundings<'_> {
 
     fn committed(&mut self, events: u64, micros: u64) {
         self.events.committed(events, micros);
-    }
-
-    fn numbered(&mut self, own: OwnStreams) {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner).own = own;
     }
 
     fn waits_for_space(&mut self, error: &CoreError) {

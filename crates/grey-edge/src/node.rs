@@ -439,7 +439,7 @@ async fn run_uplink(
     while let Some(action) = actions.recv().await {
         match action {
             Action::Acked { lane, upto } => handle.acked(lane, upto),
-            Action::PeerAhead { key, covered_to } => handle.parent_ahead(key, covered_to),
+            Action::PeerAhead { streams } => handle.parent_ahead(streams),
             Action::Established { address, node, term } => {
                 tracing::info!(address, node, term, "connected to the hub");
             }

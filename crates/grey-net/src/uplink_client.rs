@@ -198,8 +198,8 @@ impl<O: Outbox + Send> Task<O> {
                 info!(from = %change.from, to = %change.to, cause = %change.cause, last_failure = %why, "link state");
             }
             Action::Rejected { code, message } => warn!(%code, %message, "the tier above refused this sender"),
-            Action::PeerAhead { key, covered_to } => {
-                warn!(%key, covered_to, "the tier above has more of this life than this disk: a new epoch is needed");
+            Action::PeerAhead { streams } => {
+                warn!(?streams, "the tier above has more of this life than this disk: a new epoch is needed");
             }
             Action::Unsendable { lane, position, reason } => warn!(%lane, position, %reason, "a block cannot be sent"),
             Action::OutboxFailed { lane, reason } => warn!(%lane, %reason, "the outbox cannot be read"),

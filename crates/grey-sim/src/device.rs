@@ -41,6 +41,8 @@ pub(crate) struct Device {
     serial: i64,
     packet_id: u16,
     to_release: Option<Qos2Key>,
+    /// It begins a clean session before it publishes more.
+    starts_clean: bool,
     next_number: u64,
     pub(crate) flight: Option<Flight>,
     pub(crate) tries: u32,
@@ -60,6 +62,7 @@ impl Device {
             serial: 0,
             packet_id: 0,
             to_release: None,
+            starts_clean: false,
             next_number: 0,
             flight: None,
             tries: 0,
@@ -73,12 +76,20 @@ impl Device {
         self.left == 0 && self.flight.is_none() && self.to_release.is_none()
     }
 
+    /// Gives it more to send, in a clean session: a site that was restored from an old copy
+    /// holds packet ids that the device has long used again.
+    pub(crate) fn prolong(&mut self, events: u64) {
+        self.left += events;
+        self.starts_clean = true;
+    }
+
     /// What to send now: the same again, or the next; `None` when all is done.
     pub(crate) fn act(&mut self, random: &mut Random, start_ms: i64) -> Option<Flight> {
         if let Some(flight) = &self.flight {
             return Some(flight.clone());
         }
         let (ops, events) = match self.to_release {
+            _ if std::mem::take(&mut self.starts_clean) => (vec![Op::Reset { client: self.client }], Vec::new()),
             Some(key) => (vec![Op::Release(key)], Vec::new()),
             None => self.publish(random, start_ms)?,
         };

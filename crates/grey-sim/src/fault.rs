@@ -52,6 +52,10 @@ faults! {
     CrashCoordinator = "power loss of a coordinator",
     /// Power went between two changes of a disk.
     PowerOffMidway = "power loss within an operation",
+    /// A node was stopped in order: it writes a checkpoint, a leader hands over first.
+    OrderlyStop = "orderly stop",
+    /// The rules of a site changed.
+    RulesChanged = "rules of a site changed",
     /// A process was killed; its writes reached the disk.
     Kill = "process killed",
     /// A power loss lost sectors that were not synced.
@@ -92,6 +96,8 @@ faults! {
     LogCompacted = "replicated log compacted",
     /// A site restarted from a checkpoint and replayed intake records.
     IntakeReplayed = "intake replayed",
+    /// A site's disk was replaced by an older copy of it.
+    RolledBack = "site restored from an old copy",
     /// A site began a new life because the hub knew more than its disk.
     NewLife = "new life of a rolled-back site",
 }

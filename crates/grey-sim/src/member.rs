@@ -198,6 +198,17 @@ impl Member {
         self.drive(net)
     }
 
+    /// Hands leadership over before a stop; false when there is nothing to hand over.
+    pub(crate) fn hand_over(&mut self) -> bool {
+        self.core.as_mut().is_some_and(ReplicaCore::transfer_leadership)
+    }
+
+    /// What a member does last when it stops in order.
+    pub(crate) fn stop(&mut self) -> Result<(), String> {
+        let Some(core) = &mut self.core else { return Ok(()) };
+        core.checkpoint().map_err(|error| format!("{error:?}"))
+    }
+
     /// The process is gone.
     pub(crate) fn end(&mut self) {
         self.core = None;

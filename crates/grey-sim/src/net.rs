@@ -53,6 +53,8 @@ pub(crate) enum Event {
     Publish { site: usize, device: usize, number: u64, connection: u64 },
     /// The site's answer arrives at the device.
     Answered { site: usize, device: usize, number: u64, connection: u64 },
+    /// Somebody copies the disk of a site.
+    Copy { site: usize },
     /// The next fault is due.
     Trouble,
     /// A fault ends.
@@ -65,6 +67,8 @@ pub(crate) enum Ending {
     Partition(Vec<(Place, Place)>),
     Storm,
     DiskFull(Place),
+    /// A leader that stops in order has had time to hand over.
+    HandOver(Place),
 }
 
 /// How messages and bytes travel.

@@ -31,10 +31,11 @@ pub(crate) enum Trouble {
     SyncFailure,
     ClockStep,
     DiskDamage,
-    Rollback,
+    OrderlyRestart,
+    RulesChange,
 }
 
-const TROUBLES: [(Trouble, u64); 11] = [
+const TROUBLES: [(Trouble, u64); 12] = [
     (Trouble::CutStream, 16),
     (Trouble::Partition, 10),
     (Trouble::PowerLoss, 12),
@@ -45,7 +46,8 @@ const TROUBLES: [(Trouble, u64); 11] = [
     (Trouble::SyncFailure, 6),
     (Trouble::ClockStep, 6),
     (Trouble::DiskDamage, 4),
-    (Trouble::Rollback, 0),
+    (Trouble::OrderlyRestart, 4),
+    (Trouble::RulesChange, 3),
 ];
 
 /// One run.
@@ -56,8 +58,10 @@ pub(crate) struct Plan {
     pub(crate) coordinators: usize,
     pub(crate) devices_per_site: Range<u64>,
     pub(crate) events_per_device: Range<u64>,
-    pub(crate) forward: Forward,
-    pub(crate) rules: Arc<RuleSet>,
+    /// The rules that a site begins with, and others that it may change to.
+    pub(crate) rules: [Arc<RuleSet>; 3],
+    /// A site is restored from an older copy of its disk, once all is at rest.
+    pub(crate) rolls_back: bool,
     /// Virtual time with faults.
     pub(crate) fault_ms: u64,
     /// Pause between two troubles, at most.
@@ -75,9 +79,15 @@ pub(crate) struct Plan {
 
 impl Plan {
     pub(crate) fn of(random: &mut Random, broken: Option<Break>) -> Self {
-        let forward = random.pick(&[Forward::Raw, Forward::Raw, Forward::Aggregates, Forward::Anomalies]);
-        let action = random.pick(&["local_alert", "flag_and_upload"]);
-        let interval = random.pick(&["1m", "1m", "2s"]);
+        let rules = [(); 3].map(|()| {
+            let forward = random.pick(&[Forward::Raw, Forward::Raw, Forward::Aggregates, Forward::Anomalies]);
+            let action = random.pick(&["local_alert", "flag_and_upload"]);
+            let interval = random.pick(&["1m", "1m", "2s"]);
+            Arc::new(rules(action, interval, forward))
+        });
+        // One run in eight is long.
+        let (fault_ms, events_per_device) =
+            if random.percent(12) { (20_000..=30_000, 80..160) } else { (4_000..=9_000, 8..40) };
         // Each run meets some kinds of trouble only: rare combinations come up more often so.
         let mut troubles = Vec::new();
         for (trouble, weight) in TROUBLES {
@@ -93,10 +103,10 @@ impl Plan {
             hubs: 3,
             coordinators: random.pick(&[1, 3]),
             devices_per_site: 2..4,
-            events_per_device: 8..40,
-            forward,
-            rules: Arc::new(rules(action, interval, forward)),
-            fault_ms: random.between(4_000..=9_000),
+            events_per_device,
+            rules,
+            rolls_back: random.percent(15),
+            fault_ms: random.between(fault_ms),
             trouble_gap_ms: random.pick(&[150, 300, 700]),
             troubles,
             outbox_bytes_max: random.pick(&[4 << 10, 64 << 10, 1 << 20]),

@@ -10,6 +10,7 @@ use grey_edge::core::{CoreConfig, CoreError, EdgeCore, LanePolicy, RoundDriver};
 use grey_ingest::{Op, Refusal};
 use grey_model::{Lane, Seq, SiteId, StreamKey};
 use grey_queue::{QueueConfig, QueueReader};
+use grey_rules::RuleSet;
 use grey_sync::{Action, Outbox, OutboxError, OwnStreams, Role, SenderConfig, Status};
 
 use crate::device::{Device, EventKey};
@@ -39,7 +40,7 @@ pub(crate) struct Done {
 #[derive(Debug)]
 enum Told {
     Acked { lane: Lane, upto: u64 },
-    ParentAhead { key: StreamKey, covered_to: Seq },
+    ParentAhead(Vec<(StreamKey, Seq)>),
 }
 
 /// What the uplink's side of a site sees.
@@ -62,6 +63,8 @@ pub(crate) struct Site {
     is_hasty: bool,
     pub(crate) boot: u64,
     pub(crate) core: Option<EdgeCore>,
+    /// The replay is done.
+    is_ready: bool,
     uplink: Option<Uplink>,
     shared: Shared,
     inbox: Vec<(Vec<Op>, Done)>,
@@ -77,15 +80,18 @@ pub(crate) struct Site {
     pub(crate) promised: BTreeSet<EventKey>,
     /// Operations of the disk fail for a reason.
     pub(crate) has_trouble: bool,
+    /// An older copy of its disk, and the life that was current then.
+    pub(crate) copy: Option<SimDisk>,
+    /// It was restored from the copy: its memory of that time is gone.
+    pub(crate) was_rolled_back: bool,
 }
 
-struct Rounds<'a> {
+struct Rounds {
     unix_ms: i64,
-    shared: &'a mut Shared,
     answers: Vec<(Done, Result<(), Refusal>)>,
 }
 
-impl RoundDriver for Rounds<'_> {
+impl RoundDriver for Rounds {
     type Done = Done;
 
     fn now_ms(&mut self) -> i64 {
@@ -101,10 +107,6 @@ impl RoundDriver for Rounds<'_> {
     }
 
     fn committed(&mut self, _: u64, _: u64) {}
-
-    fn numbered(&mut self, own: OwnStreams) {
-        self.shared.own = own;
-    }
 
     fn waits_for_space(&mut self, _: &CoreError) {}
 }
@@ -143,7 +145,7 @@ impl Site {
             intake_segment_bytes: plan.segment_bytes,
             checkpoint_interval_ms: 900,
             checkpoint_bytes: 6 << 10,
-            ..CoreConfig::new(id.clone(), Arc::clone(&plan.rules))
+            ..CoreConfig::new(id.clone(), Arc::clone(&plan.rules[0]))
         };
         let disk = SimDisk::new(net.random.next());
         Self {
@@ -155,6 +157,7 @@ impl Site {
             is_hasty: plan.broken == Some(Break::Fsync),
             boot: 0,
             core: None,
+            is_ready: false,
             uplink: None,
             shared: Shared::default(),
             inbox: Vec::new(),
@@ -165,6 +168,8 @@ impl Site {
             skew_max_ms: 0,
             promised: BTreeSet::new(),
             has_trouble: false,
+            copy: None,
+            was_rolled_back: false,
         }
     }
 
@@ -189,9 +194,37 @@ impl Site {
         self.round(net)
     }
 
+    /// Changes the rules, now and for later starts.
+    pub(crate) fn set_rules(&mut self, net: &mut Net, rules: Arc<RuleSet>) -> Result<(), CoreError> {
+        net.faults.note(Fault::RulesChanged);
+        net.note(|| format!("site {} changes its rules", self.number + 1));
+        self.config.rules = Arc::clone(&rules);
+        let unix_ms = self.unix_ms(net);
+        match &mut self.core {
+            Some(core) => core.set_rules(rules, unix_ms),
+            None => Ok(()),
+        }
+    }
+
+    /// What the engine does last when it stops in order.
+    pub(crate) fn stop(&mut self, net: &Net) -> Result<(), String> {
+        let unix_ms = self.unix_ms(net);
+        let Some(core) = &mut self.core else { return Ok(()) };
+        match core.checkpoint(unix_ms) {
+            Err(error) if error.is_full() => Ok(()),
+            result => result.map_err(|error| format!("{error:?}")),
+        }
+    }
+
+    /// Gives every device so many more events.
+    pub(crate) fn prolong(&mut self, events: u64) {
+        self.devices.iter_mut().for_each(|device| device.prolong(events));
+    }
+
     /// The process is gone.
     pub(crate) fn end(&mut self) {
         self.core = None;
+        self.is_ready = false;
         self.uplink = None;
         self.inbox.clear();
         self.told.clear();
@@ -199,7 +232,7 @@ impl Site {
 
     /// Something of a device arrived.
     pub(crate) fn publish(&mut self, device: usize, number: u64, connection: u64) {
-        if self.core.is_none() || connection < self.connections[device] {
+        if !self.is_ready || connection < self.connections[device] {
             return;
         }
         // A new connection of a client ends the old one.
@@ -217,8 +250,8 @@ impl Site {
         for told in self.told.drain(..) {
             match told {
                 Told::Acked { lane, upto } => core.acknowledged(lane, upto)?,
-                Told::ParentAhead { key, covered_to } => {
-                    if core.parent_is_ahead(&key, covered_to, unix_ms)? {
+                Told::ParentAhead(streams) => {
+                    if core.parent_is_ahead(&streams, unix_ms)? {
                         net.faults.note(Fault::NewLife);
                         self.shared.own = core.own_streams();
                         if let Some(uplink) = &mut self.uplink {
@@ -228,13 +261,14 @@ impl Site {
                 }
             }
         }
-        if !core.is_recovered() {
-            core.replay(REPLAY_STEP, unix_ms)?;
-            if !core.is_recovered() {
+        if !self.is_ready {
+            self.is_ready = core.replay(REPLAY_STEP, unix_ms)?;
+            if !self.is_ready {
                 return Ok(());
             }
+            self.shared.own = core.own_streams();
         }
-        let mut rounds = Rounds { unix_ms, shared: &mut self.shared, answers: Vec::new() };
+        let mut rounds = Rounds { unix_ms, answers: Vec::new() };
         let result = core.round(self.inbox.drain(..), &mut rounds);
         let answers = rounds.answers;
         for (done, answer) in answers {
@@ -256,7 +290,6 @@ impl Site {
         let has_new = result?;
         let _ = core.take_derived();
         if net.now >= self.shared.at + STATUS_INTERVAL_MS {
-            self.shared.own = core.own_streams();
             self.shared.status = core.uplink_status(unix_ms);
             self.shared.at = net.now;
         }
@@ -286,7 +319,7 @@ impl Site {
         for action in uplink.run(net, &mut outbox, find) {
             match action {
                 Action::Acked { lane, upto } => self.told.push(Told::Acked { lane, upto }),
-                Action::PeerAhead { key, covered_to } => self.told.push(Told::ParentAhead { key, covered_to }),
+                Action::PeerAhead { streams } => self.told.push(Told::ParentAhead(streams)),
                 Action::Rejected { code, message } => {
                     net.note(|| format!("site {}: rejected {code}: {message}", self.number + 1));
                 }
@@ -315,7 +348,7 @@ impl Site {
     pub(crate) fn waits_for(&self) -> Option<String> {
         let Some(core) = &self.core else { return Some(format!("site {} is down", self.number + 1)) };
         let who = self.number + 1;
-        if !core.is_recovered() {
+        if !self.is_ready {
             return Some(format!("site {who} is recovering"));
         }
         if let Some(device) = self.devices.iter().find(|device| !device.is_done()) {

@@ -69,18 +69,54 @@ impl World {
             }
             Trouble::ClockStep => self.step_clock(),
             Trouble::DiskDamage => self.damage_disk(),
-            Trouble::Rollback => {}
+            Trouble::OrderlyRestart => return self.stop_in_order(),
+            Trouble::RulesChange => {
+                let site = self.net.random.below(self.plan.sites as u64) as usize;
+                let rules = self.net.random.pick(&[0, 1, 2]);
+                let rules = std::sync::Arc::clone(&self.plan.rules[rules]);
+                let result = self.sites[site].set_rules(&mut self.net, rules).map_err(|error| format!("{error:?}"));
+                self.survives(Place(site), result)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// As on SIGTERM: a checkpoint, and a leader hands over before.
+    fn stop_in_order(&mut self) -> Result<(), String> {
+        let place = self.some_place();
+        if !self.is_up(place) {
+            return Ok(());
+        }
+        self.net.faults.note(Fault::OrderlyStop);
+        if !self.is_site(place) && self.member(place).hand_over() {
+            let wait = self.net.random.between(50..=600);
+            self.net.after(wait, Event::Over(Ending::HandOver(place)));
+            return Ok(());
+        }
+        self.finish_stop(place)
+    }
+
+    fn finish_stop(&mut self, place: Place) -> Result<(), String> {
+        let result = match self.is_site(place) {
+            true => self.sites[place.0].stop(&self.net),
+            false => self.member(place).stop(),
+        };
+        if self.survives(place, result)? {
+            self.end_process(place, false);
         }
         Ok(())
     }
 
     /// A fault that lasts is over.
-    pub(crate) fn end_trouble(&mut self, ending: Ending) {
+    pub(crate) fn end_trouble(&mut self, ending: Ending) -> Result<(), String> {
         match ending {
+            Ending::HandOver(place) if self.is_up(place) => self.finish_stop(place)?,
+            Ending::HandOver(_) => {}
             Ending::Partition(pairs) => self.net.join(&pairs),
             Ending::Storm => self.net.weather = Weather::FAIR,
             Ending::DiskFull(place) => self.disk(place).set_capacity(None),
         }
+        Ok(())
     }
 
     /// Any node; each tier about as often as the others.

@@ -55,6 +55,9 @@ pub fn run(seed: u64, broken: Option<Break>, trace: bool) -> Outcome {
     }
     wrong.extend(check::state(&world));
     let (delivered, digest) = check::digest(&world);
+    if trace {
+        check::inventory(&world).iter().for_each(|line| println!("  {line}"));
+    }
     world.collect_disk_faults();
     Outcome {
         seed,
@@ -114,9 +117,7 @@ impl World {
             .flat_map(|(role, count)| (0..count).map(move |index| (role, index)))
             .map(|(role, index)| Member::new(&plan, &mut net, role, index))
             .collect();
-        let world =
-            Self { plan, net, sites, members, directory, is_rough: true, old_disks: Vec::new() };
-        world
+        Self { plan, net, sites, members, directory, is_rough: true, old_disks: Vec::new() }
     }
 
     /// Places of the hub's and of the coordinator's members.
@@ -155,11 +156,35 @@ impl World {
                 self.net.after(delay, Event::Device { site, device, wake: 0 });
             }
         }
+        if self.plan.rolls_back {
+            let site = self.net.random.below(self.plan.sites as u64) as usize;
+            let at = self.net.random.between(500..=self.plan.fault_ms);
+            self.net.after(at, Event::Copy { site });
+        }
         let first = self.net.random.between(600..=1_500);
         self.net.after(first, Event::Trouble);
         let end = self.plan.fault_ms;
         self.run_until(end)?;
         self.heal()?;
+        self.settle()?;
+        if self.plan.rolls_back { self.roll_back() } else { Ok(()) }
+    }
+
+    /// Restores a site from the copy that was made of its disk. At rest, everything that the
+    /// site had promised is at the coordinator: what its disk forgets is not lost by that.
+    fn roll_back(&mut self) -> Result<(), String> {
+        let Some(site) = self.sites.iter_mut().find(|site| site.copy.is_some()) else { return Ok(()) };
+        let Some(copy) = site.copy.take() else { return Ok(()) };
+        let place = site.place;
+        site.was_rolled_back = true;
+        site.prolong(10);
+        self.net.faults.note(Fault::RolledBack);
+        self.net.note(|| format!("site {} is restored from an old copy", place.0 + 1));
+        self.end_process(place, false);
+        self.old_disks.push(std::mem::replace(&mut self.sites[place.0].disk, copy));
+        for device in 0..self.sites[place.0].devices.len() {
+            self.wake_device(place.0, device, 50..=1_000);
+        }
         self.settle()
     }
 
@@ -200,7 +225,8 @@ impl World {
                 // The minute ends for every window that is open.
                 is_late = true;
                 for site in &mut self.sites {
-                    site.skew_ms = site.skew_max_ms + 61_000;
+                    site.skew_max_ms += 61_000;
+                    site.skew_ms = site.skew_max_ms;
                 }
             }
             match self.waits_for() {
@@ -322,7 +348,19 @@ impl World {
             }
             Event::Over(ending) => {
                 if self.is_rough {
-                    self.end_trouble(ending);
+                    self.end_trouble(ending)
+                } else {
+                    Ok(())
+                }
+            }
+            Event::Copy { site } => {
+                if self.sites[site].core.is_some() && !self.sites[site].disk.is_off() {
+                    let seed = self.net.random.next();
+                    let copy = self.sites[site].disk.fork(seed);
+                    copy.set_capacity(None);
+                    copy.kill();
+                    self.net.note(|| format!("the disk of site {} is copied", site + 1));
+                    self.sites[site].copy = Some(copy);
                 }
                 Ok(())
             }
@@ -417,7 +455,7 @@ impl World {
     }
 
     /// Ends a node whose step failed, if it may fail; an error when nothing was done to it.
-    fn survives(&mut self, place: Place, result: Result<(), String>) -> Result<bool, String> {
+    pub(crate) fn survives(&mut self, place: Place, result: Result<(), String>) -> Result<bool, String> {
         let disk = self.disk(place);
         if disk.is_off() {
             self.net.faults.note(Fault::PowerOffMidway);
@@ -457,9 +495,9 @@ impl World {
             }
         }
         if loses_power {
-            disk.crash()
+            disk.crash();
         } else {
-            disk.kill()
+            disk.kill();
         }
         let delay = self.net.random.between(30..=900);
         self.net.after(delay, Event::Start(place));

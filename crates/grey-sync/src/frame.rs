@@ -38,7 +38,7 @@ pub struct Hello {
     pub sender: SiteId,
     /// The life it is in.
     pub epoch: Epoch,
-    /// Per lane the next sequence that it will give in that life.
+    /// Per lane the next sequence that it had to give in that life when it started.
     pub next_seqs: [u64; 3],
     /// Name and version of the program, for logs.
     pub agent: String,

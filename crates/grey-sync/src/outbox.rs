@@ -15,7 +15,10 @@ pub struct OutboxError(pub String);
 pub struct OwnStreams {
     /// The life it is in.
     pub epoch: Epoch,
-    /// Per lane the next sequence that it will give, once recovery is complete.
+    /// Per lane the next sequence that it would have given when it had
+    /// recovered, or 0 in a life that began since. What the tier above knows
+    /// beyond that, and was not sent by this process, belongs to a past that
+    /// the disk has forgotten.
     pub next_seqs: [u64; 3],
 }
 

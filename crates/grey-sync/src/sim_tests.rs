@@ -580,8 +580,8 @@ fn a_new_life_starts_over_and_the_old_one_is_still_delivered() {
     for _ in 0..2_000 {
         while let Some(action) = world.sender.poll_action() {
             match action {
-                Action::PeerAhead { key, covered_to } => {
-                    assert_eq!((&key, covered_to), (&stream, 50));
+                Action::PeerAhead { streams } => {
+                    assert_eq!(streams, [(stream.clone(), 50)]);
                     is_told = true;
                     let epoch = grey_model::Epoch(EPOCH.0 + 1);
                     world.outbox.own = crate::OwnStreams { epoch, next_seqs: [0; 3] };

@@ -212,7 +212,8 @@ pub struct EdgeCore {
     replay_to: u64,
     /// Rules to change to once the replay is done.
     next_rules: Option<Arc<RuleSet>>,
-    /// Sequences the outbox held when this process started, by lane.
+    /// The next sequences when this process had recovered, by lane: those below have the same
+    /// numbers in every copy of this directory.
     boot_seqs: [Seq; 3],
     staged: Vec<Op>,
     staged_bytes: Vec<u8>,
@@ -463,21 +464,25 @@ impl EdgeCore {
         Ok(self.queue.ack(lane, upto)?)
     }
 
-    /// The parent knows sequences of this life that this directory never gave:
-    /// it is older than what was sent from it (restored, or rolled back). Starts
-    /// a new life; events whose numbers the parent knows as others are numbered
-    /// again in it. Does nothing for any other life.
-    pub fn parent_is_ahead(&mut self, key: &StreamKey, covered_to: Seq, now_ms: i64) -> Result<bool, CoreError> {
-        if key.epoch != self.epoch || key.site != self.config.site || self.next_seqs()[key.lane.index()] >= covered_to {
+    /// The parent knows sequences of this life that this directory never gave, of each stream
+    /// up to an end: it is older than what was sent from it (restored, or rolled back). Starts
+    /// a new life; events that were given since the start and have numbers that the parent
+    /// knows as others are numbered again in it. Does nothing for any other life.
+    pub fn parent_is_ahead(&mut self, streams: &[(StreamKey, Seq)], now_ms: i64) -> Result<bool, CoreError> {
+        let covered_to = |lane: Lane| {
+            let own = streams.iter().filter(|(key, _)| key.epoch == self.epoch && key.site == self.config.site);
+            own.filter(|(key, _)| key.lane == lane).map(|(_, end)| *end).max().unwrap_or(0)
+        };
+        let covered_to = Lane::ALL.map(covered_to);
+        if covered_to.iter().zip(&self.boot_seqs).all(|(covered, boot)| covered <= boot) {
             return Ok(false);
         }
         self.flush(now_ms, true)?;
-        let mut ranges = [(0, 0); 3];
-        for lane in Lane::ALL {
-            let given = self.next_seqs()[lane.index()];
-            let conflict_end = if lane == key.lane { covered_to.min(given) } else { given };
-            ranges[lane.index()] = (self.boot_seqs[lane.index()].min(conflict_end), conflict_end);
-        }
+        let given = self.next_seqs();
+        let ranges = Lane::ALL.map(|lane| {
+            let n = lane.index();
+            (self.boot_seqs[n], covered_to[n].clamp(self.boot_seqs[n], given[n]))
+        });
         self.past.push(PastLife { epoch: self.epoch, accepted: self.lanes.each_ref().map(LaneWriter::accepted) });
         self.rebirth = Some(Rebirth { epoch: self.epoch, ranges });
         self.epoch = Epoch((now_ms.max(0) as u64).max(self.epoch.0 + 1));

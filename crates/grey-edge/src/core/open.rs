@@ -100,11 +100,6 @@ impl EdgeCore {
         });
         let counters =
             CoreCounters { dead_letters: checkpoint.as_ref().map_or(0, |c| c.dead_letters), ..CoreCounters::default() };
-        let boot_seqs = Lane::ALL.map(|lane| {
-            let state = queue.lane(lane);
-            let in_outbox = if state.epoch == epoch { state.end_seq } else { 0 };
-            in_outbox.max(next_seqs[lane.index()])
-        });
         let core = Self {
             epoch,
             intake,
@@ -121,7 +116,7 @@ impl EdgeCore {
             applied,
             replay_to,
             next_rules,
-            boot_seqs,
+            boot_seqs: next_seqs,
             staged: Vec::new(),
             staged_bytes: Vec::new(),
             staged_dead: 0,
@@ -183,6 +178,8 @@ impl EdgeCore {
                 self.changed = true;
             }
         }
+        // What was given up to here has the same numbers in every copy of this directory.
+        self.boot_seqs = self.next_seqs();
         if let Some(rules) = self.next_rules.take() {
             self.set_rules(rules, now_ms)?;
         }

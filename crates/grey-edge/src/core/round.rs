@@ -30,10 +30,6 @@ pub trait RoundDriver {
     /// A commit has ended: events in it and how long the disk took, µs.
     fn committed(&mut self, events: u64, micros: u64);
 
-    /// What the site has numbered. Comes before the blocks are visible: a hello must never
-    /// name less than what was sent.
-    fn numbered(&mut self, own: OwnStreams);
-
     /// The disk is full. Nothing was lost, and the next round tries again.
     fn waits_for_space(&mut self, error: &CoreError);
 }
@@ -66,7 +62,6 @@ impl EdgeCore {
         }
         let now_ms = driver.now_ms();
         self.patient(driver, |core| core.tick(now_ms, 0))?;
-        driver.numbered(self.own_streams());
         self.patient(driver, |core| core.flush(now_ms, false))?;
         self.patient(driver, |core| core.maintain(now_ms))?;
         // A checkpoint flushes too, and so does a change of rules between two rounds.
@@ -115,9 +110,9 @@ impl EdgeCore {
         }
     }
 
-    /// What the site says of its own streams in a hello.
+    /// What the site says of its own streams in a hello. Changes with a new life alone.
     pub fn own_streams(&self) -> OwnStreams {
-        OwnStreams { epoch: self.epoch(), next_seqs: self.next_seqs() }
+        OwnStreams { epoch: self.epoch, next_seqs: self.boot_seqs }
     }
 
     /// What the site says of itself in a heartbeat.

@@ -224,7 +224,6 @@ impl RoundDriver for Answers {
         self.0.push(answer);
     }
     fn committed(&mut self, _: u64, _: u64) {}
-    fn numbered(&mut self, _: grey_sync::OwnStreams) {}
     fn waits_for_space(&mut self, _: &CoreError) {}
 }
 
@@ -274,9 +273,9 @@ fn a_parent_that_knows_more_starts_a_new_life_and_nothing_is_lost() {
     bench.core.flush(bench.now_ms, true).unwrap();
     let first = bench.core.epoch();
     let key = StreamKey { site: bench.config.site.clone(), epoch: first, lane: Lane::Bulk };
-    assert!(!bench.core.parent_is_ahead(&key, 5, bench.now_ms).unwrap());
-    assert!(bench.core.parent_is_ahead(&key, 50, bench.now_ms + 1).unwrap());
-    assert!(!bench.core.parent_is_ahead(&key, 50, bench.now_ms + 1).unwrap(), "once");
+    let ahead = [(key, 50)];
+    assert!(bench.core.parent_is_ahead(&ahead, bench.now_ms + 1).unwrap());
+    assert!(!bench.core.parent_is_ahead(&ahead, bench.now_ms + 1).unwrap(), "once");
     bench.accept([reading(99, 1.0, None)]);
     bench.core.flush(bench.now_ms, true).unwrap();
     let second = bench.core.epoch();
@@ -288,6 +287,27 @@ fn a_parent_that_knows_more_starts_a_new_life_and_nothing_is_lost() {
     bench.restart();
     assert_eq!(bench.core.epoch(), second);
     assert_eq!(bench.events(), events);
+    bench.assert_balanced();
+}
+
+#[test]
+fn only_what_was_given_since_the_restore_is_numbered_again() {
+    let mut bench = Bench::new(14, Forward::Raw);
+    bench.accept((0..10).map(|n| reading(n, 1.0, None)));
+    // A copy of the directory: its ten events have the numbers that the hub knows them by.
+    bench.disk = bench.disk.fork(1);
+    bench.restart();
+    assert_eq!(bench.core.own_streams().next_seqs, [0, 0, 10]);
+    bench.accept((10..30).map(|n| reading(n, 1.0, None)));
+    let first = bench.core.epoch();
+    let key = StreamKey { site: bench.config.site.clone(), epoch: first, lane: Lane::Bulk };
+    assert!(!bench.core.parent_is_ahead(&[(key.clone(), 10)], bench.now_ms).unwrap());
+    // Five of the twenty have the numbers of other events; the hub takes the rest as they are.
+    assert!(bench.core.parent_is_ahead(&[(key, 15)], bench.now_ms).unwrap());
+    bench.core.flush(bench.now_ms, true).unwrap();
+    let again: Vec<i64> =
+        bench.events().iter().filter(|((epoch, ..), _)| *epoch != first.0).map(|(_, e)| e.device_time_ms).collect();
+    assert_eq!(again, (10..15).map(|n| START_MS + n).collect::<Vec<_>>());
     bench.assert_balanced();
 }
 

@@ -72,15 +72,13 @@ pub enum Action {
         /// The sequences.
         coverage: RangeSet,
     },
-    /// The peer has sequences of this life that were never given in it: the
-    /// state here was restored from an older copy. The owner starts a new
-    /// epoch; until its [`OwnStreams`] say so, every session ends here, for
-    /// new events would be taken for duplicates.
+    /// The peer has sequences of this life that this process cannot have sent:
+    /// the state here was restored from an older copy, and the peer would take
+    /// events that were given since for those. The owner starts a new epoch;
+    /// until its [`OwnStreams`] say so, every session ends here.
     PeerAhead {
-        /// The stream.
-        key: StreamKey,
-        /// The end of what the peer has.
-        covered_to: Seq,
+        /// Each such stream, with the end of what the peer has of it.
+        streams: Vec<(StreamKey, Seq)>,
     },
     /// A block that no receiver would take. Its lane waits, and asks again
     /// every [`SenderConfig::outbox_retry_ms`], until the outbox no longer offers it.
@@ -147,6 +145,8 @@ pub struct Sender {
     actions: VecDeque<Action>,
     /// Per lane the position that the owner was told last.
     told_upto: [u64; 3],
+    /// The life that own blocks were last sent of, and by lane the end of what was sent.
+    sent: OwnStreams,
     /// As the outbox said at the last hello or heartbeat.
     backlog_age_ms: u64,
     /// More can be done without waiting for anything.
@@ -170,6 +170,7 @@ impl Sender {
             control: VecDeque::new(),
             actions: VecDeque::new(),
             told_upto: start,
+            sent: OwnStreams::default(),
             backlog_age_ms: 0,
             is_busy: false,
             last_failure: None,
@@ -402,13 +403,12 @@ impl Sender {
         let is_own = |key: &StreamKey| key.site == self.config.site && key.epoch == own.epoch;
         let ahead: Vec<(StreamKey, Seq)> = coverage
             .iter()
-            .filter(|(key, set)| is_own(key) && set.end() > own.next_seqs[key.lane.index()])
+            .filter(|(key, set)| is_own(key) && set.end() > self.peer_knows_to(&own, key.lane))
             .map(|(key, set)| (key.clone(), set.end()))
             .collect();
         if let Some((key, covered_to)) = ahead.first() {
             let reason = format!("the peer has {key} up to {covered_to}, which this side never gave");
-            let ahead = ahead.iter().cloned();
-            self.actions.extend(ahead.map(|(key, covered_to)| Action::PeerAhead { key, covered_to }));
+            self.actions.push_back(Action::PeerAhead { streams: ahead });
             self.close(now, reason);
             return;
         }
@@ -433,6 +433,24 @@ impl Sender {
         let health = self.health(now);
         let change = self.link.on_connected(now, health);
         self.tell(change);
+    }
+
+    /// Sequences of the current life below this may be known to a peer: given before this
+    /// process began, or sent by it.
+    fn peer_knows_to(&self, own: &OwnStreams, lane: Lane) -> Seq {
+        let sent = if self.sent.epoch == own.epoch { self.sent.next_seqs[lane.index()] } else { 0 };
+        own.next_seqs[lane.index()].max(sent)
+    }
+
+    fn note_sent(&mut self, key: &StreamKey, end: Seq) {
+        if key.site != self.config.site || key.epoch < self.sent.epoch {
+            return;
+        }
+        if key.epoch > self.sent.epoch {
+            self.sent = OwnStreams { epoch: key.epoch, ..OwnStreams::default() };
+        }
+        let sent = &mut self.sent.next_seqs[key.lane.index()];
+        *sent = end.max(*sent);
     }
 
     fn on_ack(&mut self, now: u64, ack: &Ack) {
@@ -591,6 +609,7 @@ impl Sender {
             });
         }
         let (_, head) = sent?;
+        self.note_sent(&head.key, head.range.end);
         self.stats.blocks_out += 1;
         self.stats.events_out += u64::from(head.events);
         Some(Frame::Block(head.block))

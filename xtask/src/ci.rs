@@ -12,7 +12,7 @@ use crate::{demo, deny, layers, sim, suite, tidy};
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     /// Seeds of the simulation batch
-    #[arg(long, default_value = "0..200", value_name = "A..B")]
+    #[arg(long, default_value = "0..400", value_name = "A..B")]
     seeds: String,
     /// Seconds that the demo's plant runs
     #[arg(long, default_value_t = 40)]
@@ -59,7 +59,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         run_command(cargo("doc").args(["--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "-D warnings"))
     }) && step("test", &mut || suite::run(&suite::Options::default()).map(|lines| closing = lines));
     if compiled && !options.quick && cheap.iter().all(|passed| *passed) {
-        let batch = sim::Options { seeds: options.seeds.clone(), rest: Vec::new() };
+        let batch = sim::Options { seeds: options.seeds.clone(), seed: None, rest: Vec::new() };
         let shown = demo::Options::headless(options.demo_seconds);
         let _ = step("sim", &mut || sim::run(&batch)) && step("demo", &mut || demo::run(&shown));
     }

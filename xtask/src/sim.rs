@@ -11,6 +11,9 @@ pub(crate) struct Options {
     /// Seeds to run, as FIRST..END
     #[arg(long, default_value = "0..1000", value_name = "A..B")]
     pub(crate) seeds: String,
+    /// One seed instead; add `-- --trace` to see what happens in it
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
     /// Further arguments for grey-sim, after `--`
     #[arg(last = true)]
     pub(crate) rest: Vec<String>,
@@ -19,6 +22,11 @@ pub(crate) struct Options {
 /// Builds and runs `grey-sim`.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let mut command = workspace::cargo("run");
-    command.args(["--release", "--package", "grey-sim", "--", "--seeds", &options.seeds]).args(&options.rest);
+    command.args(["--release", "--package", "grey-sim", "--"]);
+    match options.seed {
+        Some(seed) => command.args(["--seed", &seed.to_string()]),
+        None => command.args(["--seeds", &options.seeds]),
+    };
+    command.args(&options.rest);
     workspace::run(&mut command)
 }

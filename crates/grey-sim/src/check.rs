@@ -197,7 +197,9 @@ fn deliveries(world: &World, member: &Member, edge: &Books, found: Vec<Found>, w
         let arrived = site.promised.iter().filter(|event| readings.contains_key(*event)).count() as u64;
         let rows = edge.iter().filter(|(key, _)| key.site == *core.site());
         let reduced: u64 = rows.map(|(_, row)| row.tally.reduced).sum();
-        if reduced == 0 {
+        // A site that was rolled back has forgotten what it reduced; the tiers above have not.
+        let here = member.state().map(|state| state.ledger(Some(core.site()))).unwrap_or_default();
+        if reduced == 0 && here.iter().all(|row| row.tally.reduced == 0) {
             for event in site.promised.iter().filter(|event| !readings.contains_key(*event)) {
                 wrong.note("an acknowledged event is lost", format!("{label}: {event:?}"));
             }

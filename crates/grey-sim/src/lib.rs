@@ -17,6 +17,8 @@ mod net;
 mod plan;
 mod random;
 mod site;
+#[cfg(test)]
+mod tests;
 mod trouble;
 mod uplink;
 mod world;

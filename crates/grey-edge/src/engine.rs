@@ -24,7 +24,7 @@ use crate::time::{monotonic_us, unix_ms};
 /// memory between sockets and disk.
 const BATCHES_WAITING_MAX: usize = 4_096;
 /// Batches of one group commit.
-const BATCHES_PER_COMMIT: usize = 1_024;
+const BATCHES_PER_COMMIT: usize = 256;
 /// Intake records replayed between two looks at the control channel.
 const REPLAY_STEP: u64 = 64;
 /// The longest sleep of an idle engine.

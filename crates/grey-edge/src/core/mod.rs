@@ -45,7 +45,7 @@ pub use query::{LocalEvent, LocalPage, LocalPosition, LocalQuery};
 pub use round::RoundDriver;
 
 /// Bytes of one intake record before a commit is due.
-const RECORD_BYTES_MAX: usize = 4 << 20;
+const RECORD_BYTES_MAX: usize = 1 << 20;
 /// Checkpoints kept; reclaiming stops at the oldest.
 const CHECKPOINTS_KEPT: usize = 3;
 /// Bytes of dead letters kept; older ones go first.

@@ -43,6 +43,12 @@ pub enum LogError {
         /// The log's directory.
         path: PathBuf,
     },
+    /// A commit was begun and has not ended.
+    #[error("a commit of the log in {} is in flight; end it first", path.display())]
+    InFlight {
+        /// The log's directory.
+        path: PathBuf,
+    },
     /// A record is over [`crate::LogConfig::record_bytes_max`].
     #[error("a record of {len} bytes is over the limit of {limit}; split it")]
     TooLarge {

@@ -55,5 +55,5 @@ mod window;
 
 pub use checkpoints::Checkpoints;
 pub use error::{Damage, LogError, Reason, Recovery};
-pub use log::{Log, LogConfig};
+pub use log::{Log, LogConfig, PendingSync};
 pub use reader::LogReader;

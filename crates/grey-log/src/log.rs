@@ -1,5 +1,6 @@
 //! The writing side of a log: appending, committing, cutting at either end.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -73,7 +74,34 @@ pub struct Log {
     /// Where some of the buffer's records start in it.
     buffer_marks: Vec<Mark>,
     next_index: u64,
+    /// A commit that is written and whose sync has not been told of.
+    in_flight: Option<InFlight>,
     poisoned: Option<&'static str>,
+}
+
+/// What becomes visible when a commit ends.
+#[derive(Debug)]
+struct InFlight {
+    start: u64,
+    marks: Vec<Mark>,
+    end: Mark,
+}
+
+/// The sync that a commit still needs, for whichever thread has the time: see
+/// [`Log::begin_commit`].
+#[derive(Debug)]
+pub struct PendingSync {
+    file: Arc<dyn File>,
+}
+
+impl PendingSync {
+    /// Waits until the disk has the commit. Its result belongs to [`Log::end_commit`].
+    ///
+    /// # Errors
+    /// What the disk said.
+    pub fn run(&self) -> io::Result<()> {
+        self.file.sync()
+    }
 }
 
 impl Log {
@@ -100,6 +128,7 @@ impl Log {
             buffer: Vec::new(),
             buffer_marks: Vec::new(),
             next_index,
+            in_flight: None,
             poisoned: None,
         };
         Ok((log, recovery))
@@ -122,8 +151,9 @@ impl Log {
 
     /// Bytes that the log's segments occupy, what is written ahead of the next commits included.
     pub fn bytes(&self) -> u64 {
-        let committed: u64 = self.shared.state().segments.iter().map(|segment| segment.len).sum();
-        committed + self.active.file_len - self.active.len
+        let state = self.shared.state();
+        let sealed = state.segments.iter().filter(|segment| segment.first != self.active.first);
+        sealed.map(|segment| segment.len).sum::<u64>() + self.active.file_len
     }
 
     /// Bytes appended and not committed.
@@ -167,13 +197,24 @@ impl Log {
     /// goes on working. Any other error poisons the log: whether the records are durable
     /// is unknown until it is opened again.
     pub fn commit(&mut self) -> Result<u64, LogError> {
-        self.check_poison()?;
-        if self.buffer.is_empty() {
-            return Ok(self.durable_end());
+        match self.begin_commit()? {
+            Some(sync) => self.end_commit(sync.run()),
+            None => Ok(self.durable_end()),
         }
-        let is_roll = self.active.len > HEADER_BYTES
-            && self.active.len + self.buffer.len() as u64 > self.config.segment_bytes_max;
-        let written = if is_roll { self.write_rolled() } else { self.write() };
+    }
+
+    /// Writes everything appended so far and leaves the sync to the caller, who may run
+    /// it on another thread and append meanwhile. [`Log::end_commit`] must follow before
+    /// anything but [`Log::append`] is asked of the log. `None` when nothing was appended.
+    ///
+    /// # Errors
+    /// As [`Log::commit`]; [`LogError::InFlight`] before the last one has ended.
+    pub fn begin_commit(&mut self) -> Result<Option<PendingSync>, LogError> {
+        self.check()?;
+        if self.buffer.is_empty() {
+            return Ok(None);
+        }
+        let written = if self.needs_roll(0) { self.write_rolled() } else { self.write() };
         match written {
             Ok(()) => {}
             Err(error @ LogError::Full { .. }) => {
@@ -183,22 +224,49 @@ impl Log {
             Err(error) => return Err(self.poison("commit", error)),
         }
         let start = self.active.len - self.buffer.len() as u64;
-        let durable_end = self.next_index;
+        let marks = self.buffer_marks.drain(..).map(|mark| Mark { offset: start + mark.offset, ..mark }).collect();
+        let end = Mark { index: self.next_index, offset: self.active.len };
+        self.in_flight = Some(InFlight { start, marks, end });
+        self.clear_buffer();
+        Ok(Some(PendingSync { file: Arc::clone(&self.active.file) }))
+    }
+
+    /// Ends the commit with what its sync said: its records are visible now. Returns the
+    /// index behind them.
+    ///
+    /// # Errors
+    /// A failed sync poisons the log.
+    pub fn end_commit(&mut self, synced: io::Result<()>) -> Result<u64, LogError> {
+        self.check_poison()?;
+        let Some(InFlight { start, marks, end }) = self.in_flight.take() else { return Ok(self.durable_end()) };
+        if let Err(error) = synced {
+            let error = remains("sync", &self.shared.path(self.active.first))(error);
+            return Err(self.poison("commit", error));
+        }
         let from = Mark { index: self.durable_end(), offset: start };
-        let to = Mark { index: durable_end, offset: self.active.len };
-        let marks = self.buffer_marks.iter().map(|mark| Mark { offset: start + mark.offset, ..*mark });
-        self.shared.extend_index(self.active.first, from, marks, to);
+        self.shared.extend_index(self.active.first, from, marks.into_iter(), end);
         let first = {
             let mut state = self.shared.state();
             if let Some(last) = state.segments.last_mut() {
-                last.len = self.active.len;
+                last.len = end.offset;
             }
-            state.durable_end = durable_end;
+            state.durable_end = end.index;
             state.start
         };
-        self.marker.hint(first, durable_end);
-        self.drop_buffer();
-        Ok(durable_end)
+        self.marker.hint(first, end.index);
+        Ok(end.index)
+    }
+
+    /// True when the disk has room set aside for what is appended and `bytes` of payload
+    /// more, so that the commit of them needs no space that might be missing.
+    pub fn has_room_ahead(&self, bytes: u64) -> bool {
+        let bytes = bytes + RECORD_HEADER_BYTES as u64;
+        self.poisoned.is_none() && !self.needs_roll(bytes) && self.buffer.len() as u64 + bytes <= self.active.ahead()
+    }
+
+    fn needs_roll(&self, more_bytes: u64) -> bool {
+        self.active.len > HEADER_BYTES
+            && self.active.len + self.buffer.len() as u64 + more_bytes > self.config.segment_bytes_max
     }
 
     /// One committed record; `None` below the first and at or above the durable end.
@@ -221,7 +289,7 @@ impl Log {
     /// [`LogError::Io`]. When a file cannot be removed the log stays usable and opening
     /// removes it; when the new start cannot be stored the log is poisoned.
     pub fn trim_front(&mut self, index: u64) -> Result<(), LogError> {
-        self.check_poison()?;
+        self.check()?;
         let durable_end = self.durable_end();
         let index = index.min(durable_end);
         let mut doomed = self.doomed_below(index);
@@ -268,7 +336,7 @@ impl Log {
     /// # Errors
     /// Any error but those of reading poisons the log.
     pub fn truncate_back(&mut self, index: u64) -> Result<(), LogError> {
-        self.check_poison()?;
+        self.check()?;
         let (first, durable_end) = (self.first_index(), self.durable_end());
         if index >= durable_end {
             self.truncate_buffer(index);
@@ -289,13 +357,22 @@ impl Log {
     /// # Errors
     /// Any error but [`LogError::Config`], for an index of 2^63 or more, poisons the log.
     pub fn reset(&mut self, next_index: u64) -> Result<(), LogError> {
-        self.check_poison()?;
+        self.check()?;
         if next_index >= INDEX_LIMIT {
             return Err(LogError::Config { what: "next index", value: next_index, allowed: 0..INDEX_LIMIT });
         }
         self.drop_buffer();
         let done = self.empty(next_index);
         done.map_err(|error| self.poison("reset", error))
+    }
+
+    /// Refuses what needs the log to itself.
+    fn check(&self) -> Result<(), LogError> {
+        self.check_poison()?;
+        if self.in_flight.is_some() {
+            return Err(LogError::InFlight { path: self.shared.dir.clone() });
+        }
+        Ok(())
     }
 
     fn check_poison(&self) -> Result<(), LogError> {
@@ -310,11 +387,16 @@ impl Log {
         error
     }
 
+    /// Forgets what was appended and not written.
     fn drop_buffer(&mut self) {
+        self.clear_buffer();
+        self.next_index = self.durable_end();
+    }
+
+    fn clear_buffer(&mut self) {
         self.buffer.clear();
         self.buffer.shrink_to(BUFFER_BYTES_KEPT);
         self.buffer_marks.clear();
-        self.next_index = self.durable_end();
     }
 
     /// Forgets uncommitted records from `index` on.

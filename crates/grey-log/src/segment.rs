@@ -15,7 +15,7 @@ use crate::log::LogConfig;
 pub(crate) struct Active {
     pub(crate) first: u64,
     pub(crate) file: Arc<dyn File>,
-    /// Committed length in bytes.
+    /// Written length in bytes: committed, or being committed.
     pub(crate) len: u64,
     /// Length of the file: what is behind `len` are zeros.
     pub(crate) file_len: u64,
@@ -39,8 +39,8 @@ impl Active {
         Self { first, file, len, file_len: len, ahead_bytes }
     }
 
-    /// Writes one commit behind the committed end and makes it durable. `commit` is
-    /// given back as it was.
+    /// Writes one commit behind the committed end; the sync is left to the caller. `commit`
+    /// is given back as it was.
     ///
     /// # Errors
     /// A full disk leaves the segment as it was; any other error leaves it in doubt.
@@ -59,10 +59,14 @@ impl Active {
         } else {
             self.write_plain(commit, path)?;
         }
-        self.file.sync().map_err(remains("sync", path))?;
         self.len = end;
         self.file_len = self.file_len.max(end);
         Ok(())
+    }
+
+    /// Bytes that are written as zeros already: filling them takes no space.
+    pub(crate) fn ahead(&self) -> u64 {
+        self.file_len - self.len
     }
 
     fn write_plain(&mut self, commit: &[u8], path: &Path) -> Result<(), LogError> {

@@ -6,6 +6,7 @@ mod damage;
 mod full;
 mod golden;
 mod hostile;
+mod in_flight;
 mod model;
 mod ordinary;
 

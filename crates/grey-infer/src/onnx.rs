@@ -1,0 +1,1 @@
+//! ONNX graphs through tract; only in builds with the feature `onnx`.

@@ -26,12 +26,25 @@ impl Agent {
     /// every event is fsynced before its acknowledgement, and it evaluates a
     /// threshold and an aggregate. `forward` and `queue` are as in its document.
     pub fn start(places: &Places, folder: &Path, forward: &str, queue_max: &str) -> Outcome<Self> {
+        let rules = "[{ type: threshold, condition: \"temperature > 85°C\", action: local_alert }, \
+                     { type: aggregate, interval: 1m, fields: [avg, min, max, count] }]";
+        Self::start_with(places, folder, forward, queue_max, &format!("{{ rules: {rules} }}"))
+    }
+
+    /// The same with rules of the caller's: `local_processing` is what stands
+    /// under that key of the agent's document, as YAML on one line.
+    pub fn start_with(
+        places: &Places,
+        folder: &Path,
+        forward: &str,
+        queue_max: &str,
+        local_processing: &str,
+    ) -> Outcome<Self> {
         std::fs::create_dir_all(folder)?;
         let document = format!(
             "edge:\n  site_id: bench\n  durability: fsync\n  forward: {forward}\n  queue: {{ max_bytes: {queue_max} }}\n  \
              ingest: {{ mqtt: {{ listen: \"127.0.0.1:0\" }} }}\n  api: {{ listen: \"127.0.0.1:0\" }}\n  \
-             local_processing:\n    rules:\n      - {{ type: threshold, condition: \"temperature > 85°C\", action: local_alert }}\n      \
-             - {{ type: aggregate, interval: 1m, fields: [avg, min, max, count] }}\n"
+             local_processing: {local_processing}\n"
         );
         std::fs::write(folder.join("edge.yaml"), document)?;
         let program = places.binary("edge-agent")?;

@@ -4,12 +4,17 @@
 
 pub mod agent;
 pub mod cache;
+pub mod disk;
 pub mod figures;
+pub mod histogram;
 pub mod http;
 pub mod load;
+pub mod mix;
+pub mod paced;
 pub mod ports;
 pub mod process;
 pub mod publisher;
+pub mod reference;
 pub mod usage;
 
 use std::error::Error;

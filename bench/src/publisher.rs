@@ -249,7 +249,8 @@ impl Drop for Subscriber {
     }
 }
 
-fn connect(address: SocketAddr, client: &str) -> Outcome<TcpStream> {
+/// Opens a connection and waits for the server's CONNACK.
+pub fn connect(address: SocketAddr, client: &str) -> Outcome<TcpStream> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_nodelay(true)?;
     let mut out = vec![0x10];
@@ -266,7 +267,8 @@ fn connect(address: SocketAddr, client: &str) -> Outcome<TcpStream> {
     Ok(stream)
 }
 
-fn put_length(out: &mut Vec<u8>, mut length: usize) {
+/// Writes a remaining length as the protocol has it.
+pub fn put_length(out: &mut Vec<u8>, mut length: usize) {
     while length > 127 {
         out.push((length % 128) as u8 | 128);
         length /= 128;

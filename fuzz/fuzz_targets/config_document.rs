@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use grey_config::{Decoder, Environment, FleetAlerts, Format, Node, Setting};
-use grey_rules::{Forward, RuleSet, RuleSpec};
+use grey_rules::{Forward, NoModels, RuleSet, RuleSpec, Rules};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -22,8 +22,8 @@ fuzz_target!(|bytes: &[u8]| {
     let mut decoder = Decoder::new("rules");
     match Vec::<RuleSpec>::decode(&node, &mut decoder) {
         Some(rules) if decoder.is_clean() => {
-            if let Ok(set) = RuleSet::compile(&rules, Forward::Raw) {
-                let again = RuleSet::from_source(&set.source()).expect("just written");
+            if let Ok(set) = RuleSet::compile(&Rules::new(rules, Forward::Raw), &NoModels) {
+                let again = RuleSet::from_source(&set.source(), &NoModels).expect("just written");
                 assert_eq!(again.digest(), set.digest());
             }
         }

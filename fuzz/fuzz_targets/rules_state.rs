@@ -5,12 +5,12 @@
 use std::sync::{Arc, LazyLock};
 
 use grey_model::{Event, Stamp};
-use grey_rules::{Derived, Engine, RuleSet};
+use grey_rules::{Derived, Engine, EngineConfig, NoModels, RuleSet};
 use libfuzzer_sys::fuzz_target;
 
 static RULES: LazyLock<Arc<RuleSet>> = LazyLock::new(|| {
     let source = b"rules:\n  - {type: threshold, condition: t > 5}\n  - {type: aggregate, interval: 1s, fields: [avg, stddev]}\n";
-    Arc::new(RuleSet::from_source(source).expect("constant rules"))
+    Arc::new(RuleSet::from_source(source, &NoModels).expect("constant rules"))
 });
 
 fuzz_target!(|bytes: &[u8]| {
@@ -18,9 +18,9 @@ fuzz_target!(|bytes: &[u8]| {
     let mut state = vec![1];
     state.extend_from_slice(&RULES.digest().to_le_bytes());
     state.extend_from_slice(bytes);
-    let Ok(mut engine) = Engine::restore(Arc::clone(&RULES), &state) else { return };
+    let Ok(mut engine) = Engine::restore(Arc::clone(&RULES), EngineConfig::new("s"), &state) else { return };
     let saved = engine.snapshot();
-    let again = Engine::restore(Arc::clone(&RULES), &saved).expect("just saved");
+    let again = Engine::restore(Arc::clone(&RULES), EngineConfig::new("s"), &saved).expect("just saved");
     assert_eq!(again.snapshot(), saved);
     let mut derived = Derived::default();
     for (n, value) in [1.0, 9.0, 2.0].into_iter().enumerate() {

@@ -7,7 +7,7 @@ use grey_config::{
 };
 use grey_ingest::topic::{DEFAULT_PATTERN, TopicMap};
 use grey_model::{Lane, SiteId};
-use grey_rules::{Forward, RuleError, RuleSet, RuleSpec};
+use grey_rules::{Forward, NoModels, RuleError, RuleSet, RuleSpec, Rules};
 use std::path::PathBuf;
 
 #[cfg(test)]
@@ -264,12 +264,16 @@ impl EdgeConfig {
 
     /// The rules in force: those of `local_processing`, none where it is not enabled.
     pub fn rule_set(&self) -> Result<RuleSet, RuleError> {
-        let rules: &[RuleSpec] = if self.local_processing.enabled { &self.local_processing.rules } else { &[] };
-        RuleSet::compile(rules, self.forward)
+        let rules = if self.local_processing.enabled { self.rules() } else { Rules::new(Vec::new(), self.forward) };
+        RuleSet::compile(&rules, &NoModels)
+    }
+
+    fn rules(&self) -> Rules {
+        Rules::new(self.local_processing.rules.clone(), self.forward)
     }
 
     fn check_rules(&self, check: &mut Check<'_>) {
-        for error in RuleSet::check(&self.local_processing.rules) {
+        for error in RuleSet::check(&self.rules()) {
             match error {
                 RuleError::Rule { index, key, problem, allowed, .. } => {
                     check.reject(&format!("edge.local_processing.rules[{index}].{key}"), problem, allowed);

@@ -214,7 +214,7 @@ async fn get_status(State(site): Shared, _: NoQuery) -> Result<Response, Problem
             "deduplicated_total": rows.iter().map(|row| row.tally.deduplicated).sum::<u64>(),
             "balanced": rows.iter().all(|row| row.balanced),
             "full": core.queue().is_full(),
-            "alerts_firing": core.rules().open_alerts().len(),
+            "alerts_firing": core.rules().alerts().len(),
             "dead_letters_total": core.counters().dead_letters,
             "ids_remembered": core.ids_remembered(),
             "disk": core.bytes_on_disk().into_iter().map(|(what, bytes)| (what.to_owned(), json!(bytes)))
@@ -322,7 +322,7 @@ async fn get_ledger(State(site): Shared, query: ListQuery) -> Result<Response, P
 }
 
 async fn get_alerts(State(site): Shared, _: NoQuery) -> Result<Response, Problem> {
-    let open = visit(&site, |core| core.rules().open_alerts()).await?;
+    let open = visit(&site, |core| core.rules().alerts()).await?;
     let alerts: Vec<Json> = open
         .iter()
         .map(|alert| {

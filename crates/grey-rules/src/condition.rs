@@ -147,7 +147,7 @@ impl Condition {
 }
 
 /// Bytes of the number that a text starts with.
-fn number_len(text: &str) -> usize {
+pub(crate) fn number_len(text: &str) -> usize {
     let digits = |from: usize| from + text[from..].bytes().take_while(u8::is_ascii_digit).count();
     let sign = usize::from(text.starts_with(['-', '+']));
     let mut end = digits(sign);

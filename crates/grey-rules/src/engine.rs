@@ -9,9 +9,13 @@ use std::sync::Arc;
 
 use grey_model::{Event, Kind, Lane, Name, Quality, RuleId, Stamp, Value};
 
+use crate::operation::{Operation, OperationError};
 use crate::series::{OpenWindows, SeriesTable};
 use crate::set::{RuleSet, Threshold};
-use crate::spec::{Action, Forward};
+use crate::spec::Forward;
+use crate::view::{
+    AlertState, AlertView, Derived, DerivedEvent, HotSpot, ModelStatus, RuleCounters, RuleStatus, SilenceView, Verdict,
+};
 use crate::window::conversion;
 
 /// Series kept unless told otherwise: 50,000 devices of two streams.
@@ -20,56 +24,22 @@ pub const SERIES_MAX: usize = 100_000;
 /// The time of an engine that has seen none.
 pub(crate) const NO_TIME_MS: i64 = -1;
 
-/// What becomes of an event on its way up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// It is forwarded.
-    Forward,
-    /// It stays at the site; the rule (or policy 0) accounts for it.
-    Reduced(RuleId),
+/// What an engine is told of its site.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EngineConfig {
+    /// The site's name: the device of events that no device made.
+    pub site: Name,
+    /// Series kept; one beyond takes the place of the one that was idle longest.
+    pub series_max: usize,
+    /// Threads that evaluate batches; 0 and 1: the caller's alone.
+    pub workers: usize,
 }
 
-/// Events that rules made, with the lane of each, in order.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Derived {
-    /// Lane and event.
-    pub events: Vec<(Lane, Event)>,
-}
-
-/// What an engine has counted since the site's first event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct RuleCounters {
-    /// Alerts that began.
-    pub alerts_fired: u64,
-    /// Alerts that ended.
-    pub alerts_cleared: u64,
-    /// Windows sent.
-    pub aggregates: u64,
-    /// Readings that no rule could use: text, vectors, bad quality.
-    pub not_numeric: u64,
-    /// Comparisons and additions left out because the event's unit does not convert.
-    pub unit_mismatches: u64,
-    /// Series given up because the table was full.
-    pub series_evicted: u64,
-}
-
-/// An alert that is firing.
-#[derive(Debug, Clone, PartialEq)]
-pub struct OpenAlert {
-    /// The rule's name.
-    pub rule: Name,
-    /// The rule's condition.
-    pub condition: Name,
-    /// `info`, `warning` or `critical`.
-    pub severity: Name,
-    /// The device.
-    pub device: Name,
-    /// The stream.
-    pub stream: Name,
-    /// When it began, Unix ms by the site's clock.
-    pub since_ms: i64,
-    /// The value that it began with, in the unit of the condition.
-    pub value: f64,
+impl EngineConfig {
+    /// The defaults of a site: [`SERIES_MAX`] series, no threads.
+    pub fn new(site: impl Into<Name>) -> Self {
+        Self { site: site.into(), series_max: SERIES_MAX, workers: 1 }
+    }
 }
 
 /// Why a window or alert ends before its time.
@@ -83,6 +53,7 @@ pub(crate) enum Cut {
 #[derive(Debug)]
 pub struct Engine {
     pub(crate) rules: Arc<RuleSet>,
+    pub(crate) config: EngineConfig,
     pub(crate) series: SeriesTable,
     /// Per aggregate of the set.
     pub(crate) open: Vec<OpenWindows>,
@@ -92,17 +63,13 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// An engine without state, for at most [`SERIES_MAX`] series.
-    pub fn new(rules: Arc<RuleSet>) -> Self {
-        Self::with_series_max(rules, SERIES_MAX)
-    }
-
-    /// An engine without state. A series beyond `series_max` takes the place of the one that was idle longest.
-    pub fn with_series_max(rules: Arc<RuleSet>, series_max: usize) -> Self {
+    /// An engine without state.
+    pub fn new(rules: Arc<RuleSet>, config: EngineConfig) -> Self {
         let open = rules.aggregates.iter().map(|_| OpenWindows::default()).collect();
         Self {
             rules,
-            series: SeriesTable::new(series_max),
+            series: SeriesTable::new(config.series_max),
+            config,
             open,
             time_ms: NO_TIME_MS,
             counters: RuleCounters::default(),
@@ -128,7 +95,7 @@ impl Engine {
     pub fn process(&mut self, event: &Event, now: Stamp, out: &mut Derived) -> Verdict {
         self.move_time(now.max(event.stamp), out);
         if event.kind != Kind::Reading {
-            return Verdict::Forward;
+            return Verdict::Forward(None);
         }
         let triggered = match event.value.as_f64() {
             Some(value) if value.is_finite() && event.quality != Quality::Bad => self.evaluate(event, value, now, out),
@@ -142,7 +109,7 @@ impl Engine {
             Forward::Aggregates => triggered.flagged,
             Forward::Anomalies => triggered.flagged || triggered.crossed,
         };
-        if forward { Verdict::Forward } else { Verdict::Reduced(RuleId(0)) }
+        if forward { Verdict::Forward(None) } else { Verdict::Reduced(RuleId(0)) }
     }
 
     /// Moves time, so that windows end when no event arrives.
@@ -150,14 +117,53 @@ impl Engine {
         self.move_time(now, out);
     }
 
-    /// True when [`Engine::advance`] has something to do at some later time.
-    pub fn needs_advance(&self) -> bool {
-        self.open.iter().any(|open| !open.is_empty())
+    /// Takes events in one after the other; a verdict for each is appended.
+    pub fn process_batch(&mut self, events: &[Event], now: Stamp, verdicts: &mut Vec<Verdict>, out: &mut Derived) {
+        verdicts.extend(events.iter().map(|event| self.process(event, now, out)));
     }
 
-    /// When the first open window ends, Unix ms.
-    pub fn next_end_ms(&self) -> Option<i64> {
+    /// When [`Engine::advance`] has something to do, Unix ms, if no event comes before.
+    pub fn next_due_ms(&self) -> Option<i64> {
         self.open.iter().filter(|open| !open.is_empty()).map(|open| open.end_ms).min()
+    }
+
+    /// Puts other rules in force. Rules that are the same in name and content keep their state; what the
+    /// others have open ends here.
+    pub fn change_rules(&mut self, rules: Arc<RuleSet>, now: Stamp, out: &mut Derived) {
+        self.finish(now, out);
+        let time_ms = self.time_ms;
+        *self = Self::new(rules, self.config.clone());
+        self.time_ms = time_ms;
+    }
+
+    /// Does what a person asked for.
+    pub fn operate(&mut self, operation: &Operation, _now: Stamp, _out: &mut Derived) -> Result<(), OperationError> {
+        operation.check()?;
+        match operation {
+            Operation::Acknowledge { alert, .. } => Err(OperationError::NoAlert(alert.clone())),
+            Operation::Silence { .. } => Err(OperationError::TooMany),
+            Operation::Unsilence { id } => Err(OperationError::NoSilence(id.clone())),
+        }
+    }
+
+    /// Silences in force.
+    pub fn silences(&self) -> Vec<SilenceView> {
+        Vec::new()
+    }
+
+    /// Devices and streams that get far more than their share of the events.
+    pub fn hot_spots(&self) -> Vec<HotSpot> {
+        Vec::new()
+    }
+
+    /// How the models of the rules fare.
+    pub fn models(&self) -> Vec<ModelStatus> {
+        Vec::new()
+    }
+
+    /// What each rule has counted.
+    pub fn rule_status(&self) -> Vec<RuleStatus> {
+        Vec::new()
     }
 
     /// Ends everything that is open, before other rules take over: windows are
@@ -174,8 +180,8 @@ impl Engine {
         }
     }
 
-    /// Alerts that are firing, by device, stream and rule.
-    pub fn open_alerts(&self) -> Vec<OpenAlert> {
+    /// Alerts that are pending or firing, by device, stream and rule, and the last that ended.
+    pub fn alerts(&self) -> Vec<AlertView> {
         let mut alerts = Vec::new();
         for at in self.series.by_age() {
             let series = self.series.get(at);
@@ -183,14 +189,23 @@ impl Engine {
             for (state, rule) in series.alerts.iter().zip(watching) {
                 let Some((since_ms, value)) = state.firing else { continue };
                 let rule = &self.rules.thresholds[usize::from(*rule)];
-                alerts.push(OpenAlert {
+                alerts.push(AlertView {
+                    id: "".into(),
+                    state: AlertState::Firing,
                     rule: rule.name.clone(),
                     condition: rule.condition_name.clone(),
                     severity: rule.severity.clone(),
+                    tags: Vec::new(),
                     device: series.device.clone(),
                     stream: series.stream.clone(),
-                    since_ms,
                     value,
+                    unit: rule.unit_name.clone(),
+                    since_ms,
+                    fired_ms: Some(since_ms),
+                    cleared_ms: None,
+                    acknowledged: None,
+                    silenced: false,
+                    suppressed: false,
                 });
             }
         }
@@ -246,7 +261,7 @@ impl Engine {
             attributes,
         };
         window.clear();
-        out.events.push((Lane::Normal, event));
+        out.events.push(DerivedEvent { lane: Lane::Normal, event: event, effects: None });
         self.counters.aggregates += 1;
     }
 
@@ -292,18 +307,26 @@ impl Engine {
                 continue;
             };
             let holds = threshold.condition.operator().holds(value, threshold.condition.limit());
-            triggered.flagged |= holds && threshold.action == Action::FlagAndUpload;
+            triggered.flagged |= holds && threshold.flags;
             match (holds, state.firing) {
                 (true, None) => {
                     state.firing = Some((self.time_ms, value));
                     self.counters.alerts_fired += 1;
-                    out.events.push((Lane::Critical, alert(rules, threshold, event, value, now, None)));
+                    out.events.push(DerivedEvent {
+                        lane: Lane::Critical,
+                        event: alert(rules, threshold, event, value, now, None),
+                        effects: None,
+                    });
                     triggered.crossed = true;
                 }
                 (false, Some((since_ms, _))) => {
                     state.firing = None;
                     self.counters.alerts_cleared += 1;
-                    out.events.push((Lane::Critical, alert(rules, threshold, event, value, now, Some(since_ms))));
+                    out.events.push(DerivedEvent {
+                        lane: Lane::Critical,
+                        event: alert(rules, threshold, event, value, now, Some(since_ms)),
+                        effects: None,
+                    });
                     triggered.crossed = true;
                 }
                 _ => {}
@@ -354,7 +377,7 @@ impl Engine {
                 Cut::RulesChanged => "rules_changed",
             };
             event.attributes.push((rules.words.reason.clone(), reason.into()));
-            out.events.push((Lane::Critical, event));
+            out.events.push(DerivedEvent { lane: Lane::Critical, event: event, effects: None });
             self.counters.alerts_cleared += 1;
         }
     }

@@ -9,12 +9,11 @@
 //! ```
 //! use std::sync::Arc;
 //! use grey_model::{Event, Stamp};
-//! use grey_rules::{Derived, Engine, Forward, RuleSet, RuleSpec};
+//! use grey_rules::{Derived, Engine, EngineConfig, NoModels, RuleSet, Rules};
 //!
-//! let rules = grey_config::Node::from_yaml("[{type: threshold, condition: temperature > 85°C}]").unwrap();
-//! let mut decoder = grey_config::Decoder::new("rules");
-//! let rules: Vec<RuleSpec> = grey_config::Setting::decode(&rules, &mut decoder).unwrap();
-//! let mut engine = Engine::new(Arc::new(RuleSet::compile(&rules, Forward::Aggregates)?));
+//! let rules = Rules::from_yaml("rules: [{type: threshold, condition: temperature > 85°C}]")?;
+//! let rules = Arc::new(RuleSet::compile(&rules, &NoModels)?);
+//! let mut engine = Engine::new(rules, EngineConfig::new("site-1"));
 //!
 //! let mut derived = Derived::default();
 //! engine.process(&Event::reading("press-7", "temperature", 91.5, 0), Stamp::at_unix_ms(1_000), &mut derived);
@@ -24,6 +23,8 @@
 
 mod condition;
 mod engine;
+mod library;
+mod operation;
 mod series;
 mod set;
 mod snapshot;
@@ -31,9 +32,21 @@ mod spec;
 #[cfg(test)]
 mod tests;
 mod unit;
+mod view;
 mod window;
 
 pub use condition::{Condition, ConditionError, Operator};
-pub use engine::{Derived, Engine, OpenAlert, RuleCounters, SERIES_MAX, Verdict};
-pub use set::{RULES_MAX, RuleError, RuleSet, Source};
-pub use spec::{Action, AggregateRule, AnomalyRule, Field, Forward, RuleSpec, ThresholdRule};
+pub use engine::{Engine, EngineConfig, SERIES_MAX};
+pub use library::{Library, NoModels};
+pub use operation::{NOTE_BYTES_MAX, Operation, OperationError, SILENCES_MAX};
+pub use set::{RULES_MAX, RuleError, RuleSet};
+pub use spec::{
+    ALERTS_PER_MINUTE_MAX, Action, AggregateRule, AlarmSpec, AnomalyRule, BandSpec, Command, DetectorKind, Effect,
+    Field, FilterRule, Forward, GroupBy, Limits, Method, PinnedModel, Publish, Quantity, RateLimit, RenderedEffect,
+    RuleSpec, Rules, Sample, SpectrumRule, SpectrumWindow, Streams, Template, TemplateError, Texts, ThresholdRule,
+    Webhook, WindowBy, WindowKind,
+};
+pub use view::{
+    Acknowledged, AlertState, AlertView, Derived, DerivedEvent, HotSpot, ModelStatus, RuleCounters, RuleStatus,
+    SilenceView, Verdict,
+};

@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
-use grey_config::{Decoder, Duration, Node, Setting, section};
+use grey_config::{Duration, Setting};
 use grey_model::{Name, WireError};
 use hashbrown::HashMap;
 
 use crate::condition::Condition;
-use crate::spec::{Action, Field, Forward, RuleSpec};
+use crate::library::Library;
+use crate::spec::{Action, AggregateRule, Field, Forward, RuleSpec, Rules};
 use crate::unit::Unit;
 
 /// Rules of one site: each costs time for every event.
-pub const RULES_MAX: usize = 256;
+pub const RULES_MAX: usize = 4096;
 const INTERVAL_MIN: Duration = Duration::from_millis(100);
 const INTERVAL_MAX: Duration = Duration::from_secs(7 * 86_400);
 
@@ -35,8 +36,8 @@ pub enum RuleError {
     /// More rules than [`RULES_MAX`].
     #[error("{0} rules are over the limit of {RULES_MAX}")]
     TooMany(usize),
-    /// Saved rules cannot be read.
-    #[error("the saved rules cannot be read: {0}")]
+    /// Rules cannot be read.
+    #[error("the rules cannot be read: {0}")]
     Source(String),
     /// Saved state is damaged.
     #[error("the saved state of the rules cannot be read")]
@@ -54,23 +55,13 @@ pub enum RuleError {
     },
 }
 
-section! {
-    /// What [`RuleSet::source`] saves.
-    pub struct Source {
-        /// The forwarding policy.
-        pub forward: Forward = Forward::Aggregates,
-        /// The rules.
-        pub rules: Vec<RuleSpec> = Vec::new(),
-    }
-}
-
 /// A threshold, with everything that an alert repeats made once.
 #[derive(Debug)]
 pub(crate) struct Threshold {
     pub(crate) name: Name,
     pub(crate) condition: Condition,
     pub(crate) condition_name: Name,
-    pub(crate) action: Action,
+    pub(crate) flags: bool,
     pub(crate) severity: Name,
     pub(crate) unit_name: Option<Name>,
     pub(crate) unit: Option<Unit>,
@@ -140,15 +131,16 @@ impl Words {
 
 impl RuleSet {
     /// Checks and prepares rules. The rule at position `n` of the list is rule `n + 1`; 0 is the forwarding policy.
-    pub fn compile(specs: &[RuleSpec], forward: Forward) -> Result<Self, RuleError> {
-        let source = Source { forward, rules: specs.to_vec() }.render().to_yaml().into_bytes();
-        Self::prepare(specs, forward, source)
+    pub fn compile(rules: &Rules, library: &dyn Library) -> Result<Self, RuleError> {
+        let source = rules.render().to_yaml().into_bytes();
+        Self::prepare(rules, library, source)
     }
 
-    fn prepare(specs: &[RuleSpec], forward: Forward, source: Vec<u8>) -> Result<Self, RuleError> {
-        if let Some(error) = Self::check(specs).into_iter().next() {
+    fn prepare(rules: &Rules, _library: &dyn Library, source: Vec<u8>) -> Result<Self, RuleError> {
+        if let Some(error) = Self::check(rules).into_iter().next() {
             return Err(error);
         }
+        let (specs, forward) = (rules.rules.as_slice(), rules.forward);
         let digest = fnv1a(&source);
         let mut thresholds = Vec::new();
         let mut aggregates = Vec::new();
@@ -158,18 +150,18 @@ impl RuleSet {
                     name: spec.name(index).into(),
                     condition_name: rule.condition.text().into(),
                     condition: rule.condition.clone(),
-                    action: rule.action,
+                    flags: flags(rule),
                     severity: rule.severity.as_str().into(),
                     unit_name: rule.condition.unit().map(Name::from),
                     unit: rule.condition.unit().and_then(Unit::parse),
                 }),
                 RuleSpec::Aggregate(rule) => aggregates.push(Aggregate {
-                    interval_ms: rule.interval.as_millis() as i64,
+                    interval_ms: interval(rule).as_millis() as i64,
                     fields: rule.fields.iter().map(|f| (*f, Name::from(f.as_str()))).collect(),
                     deviates: rule.fields.contains(&Field::Stddev),
-                    window: ("window".into(), rule.interval.as_millis().to_string().into()),
+                    window: ("window".into(), interval(rule).as_millis().to_string().into()),
                 }),
-                RuleSpec::Anomaly(_) => {}
+                _ => {}
             }
         }
         let mut by_stream: HashMap<Name, Vec<u16>> = HashMap::new();
@@ -190,7 +182,8 @@ impl RuleSet {
     }
 
     /// Everything that is wrong with rules beyond what each key says for itself.
-    pub fn check(specs: &[RuleSpec]) -> Vec<RuleError> {
+    pub fn check(rules: &Rules) -> Vec<RuleError> {
+        let specs = rules.rules.as_slice();
         let mut errors = Vec::new();
         if specs.len() > RULES_MAX {
             errors.push(RuleError::TooMany(specs.len()));
@@ -204,15 +197,16 @@ impl RuleSet {
                 reject("name", format!("is already the name of rule {}", first + 1), "each name once".into());
             }
             let RuleSpec::Aggregate(rule) = spec else { continue };
-            if rule.interval < INTERVAL_MIN || rule.interval > INTERVAL_MAX {
-                let problem = format!("{} is out of range", rule.interval);
+            let length = interval(rule);
+            if length < INTERVAL_MIN || length > INTERVAL_MAX {
+                let problem = format!("{length} is out of range");
                 reject("interval", problem, format!("{INTERVAL_MIN} to {INTERVAL_MAX}"));
             }
             let twin = specs[..index]
                 .iter()
-                .position(|other| matches!(other, RuleSpec::Aggregate(other) if other.interval == rule.interval));
+                .position(|other| matches!(other, RuleSpec::Aggregate(other) if interval(other) == length));
             if let Some(first) = twin {
-                let problem = format!("{} is already the interval of rule {}", rule.interval, first + 1);
+                let problem = format!("{length} is already the interval of rule {}", first + 1);
                 reject("interval", problem, "one aggregate per interval, with all its fields".into());
             }
             if rule.fields.is_empty() {
@@ -242,16 +236,9 @@ impl RuleSet {
     }
 
     /// The set that [`RuleSet::source`] saved.
-    pub fn from_source(bytes: &[u8]) -> Result<Self, RuleError> {
+    pub fn from_source(bytes: &[u8], library: &dyn Library) -> Result<Self, RuleError> {
         let text = std::str::from_utf8(bytes).map_err(|e| RuleError::Source(e.to_string()))?;
-        let node = Node::from_yaml(text).map_err(|e| RuleError::Source(e.to_string()))?;
-        let mut decoder = Decoder::new("");
-        let source = Source::decode(&node, &mut decoder);
-        let error = decoder.into_errors().into_iter().next();
-        match (source, error) {
-            (Some(source), None) => Self::prepare(&source.rules, source.forward, bytes.to_vec()),
-            (_, error) => Err(RuleError::Source(error.map_or_else(String::new, |e| e.to_string()))),
-        }
+        Self::prepare(&Rules::from_yaml(text)?, library, bytes.to_vec())
     }
 
     /// What each rule does, in words, one line each, the forwarding policy first.
@@ -265,17 +252,14 @@ impl RuleSet {
         for (index, spec) in self.specs.iter().enumerate() {
             let what = match spec {
                 RuleSpec::Threshold(rule) => {
-                    let also = match rule.action {
-                        Action::LocalAlert => "",
-                        Action::FlagAndUpload => ", and forward the readings that do",
-                    };
+                    let also = if flags(rule) { ", and forward the readings that do" } else { "" };
                     format!("{} alert when a device's {} begins or ceases to hold{also}", rule.severity, rule.condition)
                 }
                 RuleSpec::Aggregate(rule) => {
                     let fields = rule.fields.iter().map(|f| f.as_str()).collect::<Vec<_>>().join(", ");
-                    format!("{fields} of every device's streams each {}", rule.interval)
+                    format!("{fields} of every device's streams each {}", interval(rule))
                 }
-                RuleSpec::Anomaly(rule) => format!("nothing yet (model {})", rule.model),
+                _ => "nothing yet".to_owned(),
             };
             lines.push(format!("{} {}: {what}", index + 1, spec.name(index)));
         }
@@ -287,11 +271,8 @@ impl RuleSet {
         let mut warnings = Vec::new();
         for (index, spec) in self.specs.iter().enumerate() {
             if let RuleSpec::Anomaly(rule) = spec {
-                warnings.push(format!(
-                    "rule {}: models do not run yet, so {} flags nothing",
-                    spec.name(index),
-                    rule.model
-                ));
+                let model = rule.model.as_deref().unwrap_or_default();
+                warnings.push(format!("rule {}: models do not run yet, so {model} flags nothing", spec.name(index)));
             }
         }
         if self.forward == Forward::Aggregates && self.aggregates.is_empty() {
@@ -302,6 +283,16 @@ impl RuleSet {
         }
         warnings
     }
+}
+
+/// True when readings that violate the rule are forwarded.
+fn flags(rule: &crate::spec::ThresholdRule) -> bool {
+    rule.action == Action::FlagAndUpload || rule.actions.contains(&Action::FlagAndUpload)
+}
+
+/// The length of a window.
+fn interval(rule: &AggregateRule) -> Duration {
+    rule.interval.unwrap_or_default()
 }
 
 /// FNV-1a: stable everywhere, and no one gains from colliding it.

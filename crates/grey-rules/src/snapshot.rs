@@ -7,9 +7,10 @@ use std::sync::Arc;
 use grey_model::limits::TEXT_BYTES_MAX;
 use grey_model::{Name, Reader, Stamp, Writer};
 
-use crate::engine::{Engine, NO_TIME_MS, RuleCounters, SERIES_MAX};
+use crate::engine::{Engine, EngineConfig, NO_TIME_MS};
 use crate::series::OpenWindows;
 use crate::set::{RuleError, RuleSet};
+use crate::view::RuleCounters;
 use crate::window::Window;
 
 const VERSION: u8 = 1;
@@ -54,13 +55,9 @@ impl Engine {
         out
     }
 
-    /// The engine that wrote the bytes, given the same rules.
-    pub fn restore(rules: Arc<RuleSet>, bytes: &[u8]) -> Result<Self, RuleError> {
-        Self::restore_with_series_max(rules, bytes, SERIES_MAX)
-    }
-
-    /// As [`Engine::restore`], with the limit that the engine was made with.
-    pub fn restore_with_series_max(rules: Arc<RuleSet>, bytes: &[u8], series_max: usize) -> Result<Self, RuleError> {
+    /// The engine that wrote the bytes, given the same rules and configuration.
+    pub fn restore(rules: Arc<RuleSet>, config: EngineConfig, bytes: &[u8]) -> Result<Self, RuleError> {
+        let series_max = config.series_max;
         let mut reader = Reader::new(bytes);
         let version = reader.u8()?;
         if version != VERSION {
@@ -70,7 +67,7 @@ impl Engine {
         if saved != rules.digest() {
             return Err(RuleError::Changed { saved, expected: rules.digest() });
         }
-        let mut engine = Self::with_series_max(rules, series_max);
+        let mut engine = Self::new(rules, config);
         engine.time_ms = reader.varint_signed()?;
         if !(NO_TIME_MS..=TIME_MS_MAX).contains(&engine.time_ms) {
             return Err(reader.invalid("time").into());
@@ -82,6 +79,7 @@ impl Engine {
             not_numeric: reader.varint()?,
             unit_mismatches: reader.varint()?,
             series_evicted: reader.varint()?,
+            ..RuleCounters::default()
         };
         let count = reader.count("series", series_max as u64)?;
         for _ in 0..count {

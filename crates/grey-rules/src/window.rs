@@ -73,6 +73,7 @@ impl Window {
             Field::First => self.first,
             Field::Last => self.last,
             Field::Stddev => (self.squares / count).max(0.0).sqrt(),
+            Field::Rate | Field::P50 | Field::P95 | Field::P99 => f64::NAN,
         };
         let fields = rule.fields.iter().map(|(field, name)| (name.clone(), number(*field)));
         fields.filter(|(_, value)| value.is_finite()).collect()

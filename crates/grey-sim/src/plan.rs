@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use grey_config::{Decoder, Node, Setting};
-use grey_rules::{Forward, RuleSet, RuleSpec};
+use grey_rules::{Forward, NoModels, RuleSet, RuleSpec, Rules};
 
 use crate::random::Random;
 
@@ -132,5 +132,5 @@ fn rules(action: &str, interval: &str, forward: Forward) -> RuleSet {
     let node = Node::from_yaml(&yaml).expect("fixed text");
     let mut decoder = Decoder::new("rules");
     let specs: Vec<RuleSpec> = Setting::decode(&node, &mut decoder).expect("fixed rules");
-    RuleSet::compile(&specs, forward).expect("fixed rules")
+    RuleSet::compile(&Rules::new(specs, forward), &NoModels).expect("fixed rules")
 }

@@ -40,12 +40,17 @@ impl Agent {
         queue_max: &str,
         local_processing: &str,
     ) -> Outcome<Self> {
-        std::fs::create_dir_all(folder)?;
         let document = format!(
             "edge:\n  site_id: bench\n  durability: fsync\n  forward: {forward}\n  queue: {{ max_bytes: {queue_max} }}\n  \
              ingest: {{ mqtt: {{ listen: \"127.0.0.1:0\" }} }}\n  api: {{ listen: \"127.0.0.1:0\" }}\n  \
              local_processing: {local_processing}\n"
         );
+        Self::start_document(places, folder, &document)
+    }
+
+    /// The same with a document that is the caller's as a whole.
+    pub fn start_document(places: &Places, folder: &Path, document: &str) -> Outcome<Self> {
+        std::fs::create_dir_all(folder)?;
         std::fs::write(folder.join("edge.yaml"), document)?;
         let program = places.binary("edge-agent")?;
         let mut server = spawn(&program, folder)?;
@@ -66,6 +71,20 @@ impl Agent {
         let took = server.running();
         let mqtt = server.address("mqtt")?;
         Ok((Self { program, folder, server, mqtt, http }, took, waited_for))
+    }
+
+    /// SIGKILL and a start on the same data that is killed again after a time,
+    /// in the midst of its recovery as a rule. [`Agent::crash`] is to follow.
+    pub fn crash_early(&mut self, after: std::time::Duration) -> Outcome<()> {
+        let killed = std::mem::replace(&mut self.server, spawn(&self.program, &self.folder)?);
+        killed.kill()?;
+        std::thread::sleep(after);
+        Ok(())
+    }
+
+    /// Lets it drain (SIGTERM) and waits until it has ended.
+    pub fn stop(self) -> Outcome<()> {
+        self.server.terminate()
     }
 
     /// Its process.

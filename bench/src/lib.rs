@@ -10,10 +10,12 @@ pub mod histogram;
 pub mod http;
 pub mod load;
 pub mod mix;
+pub mod outbox;
 pub mod paced;
 pub mod ports;
 pub mod process;
 pub mod publisher;
+pub mod recording;
 pub mod reference;
 pub mod usage;
 

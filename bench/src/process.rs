@@ -106,6 +106,21 @@ impl Server {
         Ok(())
     }
 
+    /// SIGTERM, and waits until it has ended, which must be with success.
+    pub fn terminate(mut self) -> Outcome<()> {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+        let began = Instant::now();
+        while began.elapsed() < START_MAX {
+            if let Some(status) = self.child.try_wait()? {
+                let tail = self.tail();
+                return if status.success() { Ok(()) } else { Err(format!("ended with {status}:\n{tail}").into()) };
+            }
+            std::thread::sleep(LOOK_INTERVAL);
+        }
+        Err(format!("{} did not end in {START_MAX:?} after SIGTERM", self.name).into())
+    }
+
     /// The last lines of what it printed.
     pub fn tail(&self) -> String {
         let text = std::fs::read_to_string(&self.log).unwrap_or_default();

@@ -9,6 +9,7 @@
 mod audit;
 mod bench;
 mod ci;
+mod crash_rules;
 mod demo;
 mod deny;
 mod federation;
@@ -56,6 +57,8 @@ enum Task {
     Fuzz(fuzz::Options),
     /// Send a million events through real processes that are killed again and again
     Torture(torture::Options),
+    /// Kill an edge agent during a recorded day and compare what left it with an undisturbed run
+    CrashRules(crash_rules::Options),
     /// Install the programs that a benchmark or check compares with (Debian packages)
     Setup(setup::Options),
 }
@@ -72,6 +75,7 @@ fn main() -> ExitCode {
         Task::Bench(options) => bench::run(&options),
         Task::Fuzz(options) => fuzz::run(&options),
         Task::Torture(options) => torture::run(&options),
+        Task::CrashRules(options) => crash_rules::run(&options),
         Task::Setup(options) => setup::run(&options),
     };
     match done {

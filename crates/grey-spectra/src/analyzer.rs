@@ -245,7 +245,8 @@ impl Inner {
         let (left, middle, right) = (log(powers[k - 1]), log(powers[k]), log(powers[k + 1]));
         let bend = left - 2.0 * middle + right;
         let shift = if bend < 0.0 { (0.5 * (left - right) / bend).clamp(-0.5, 0.5) } else { 0.0 };
-        let height = middle - 0.25 * (left - right) * shift;
-        ((k as f64 + shift) * self.spec.resolution_hz(), height.exp() * self.amplitude)
+        // The window's own shape gives the height better than the parabola does.
+        let amplitude = powers[k].sqrt() * self.amplitude / self.spec.window.response(shift);
+        ((k as f64 + shift) * self.spec.resolution_hz(), amplitude)
     }
 }

@@ -142,20 +142,39 @@ impl Window {
         Self::ALL.into_iter().find(|window| window.as_str() == text)
     }
 
+    /// The terms of the cosine sum that all shapes are: `a0 - a1 cos(x) + a2 cos(2x) - ...`.
+    fn terms(self) -> &'static [f64] {
+        match self {
+            Self::Hann => &[0.5, 0.5],
+            Self::Hamming => &[0.54, 0.46],
+            // The common five-term flat top (D'Antona and Ferrero, 2006).
+            Self::FlatTop => &[0.215_578_95, 0.416_631_58, 0.277_263_158, 0.083_578_947, 0.006_947_368],
+            Self::Rectangular => &[1.0],
+        }
+    }
+
+    /// The terms with their signs and their orders.
+    fn signed(self) -> impl Iterator<Item = (f64, f64)> {
+        let signed = |(m, a): (usize, &f64)| (m as f64, if m.is_multiple_of(2) { *a } else { -*a });
+        self.terms().iter().enumerate().map(signed)
+    }
+
     /// The weight of sample `n` of `size`, periodic form (DFT-even).
     pub(crate) fn weight(self, n: usize, size: usize) -> f64 {
         let phase = std::f64::consts::TAU * n as f64 / size as f64;
-        match self {
-            Self::Hann => 0.5 - 0.5 * phase.cos(),
-            Self::Hamming => 0.54 - 0.46 * phase.cos(),
-            Self::FlatTop => {
-                // Coefficients of the common five-term flat top (D'Antona and Ferrero, 2006).
-                const A: [f64; 5] = [0.215_578_95, 0.416_631_58, 0.277_263_158, 0.083_578_947, 0.006_947_368];
-                A[0] - A[1] * phase.cos() + A[2] * (2.0 * phase).cos() - A[3] * (3.0 * phase).cos()
-                    + A[4] * (4.0 * phase).cos()
-            }
-            Self::Rectangular => 1.0,
+        self.signed().map(|(order, a)| a * (phase * order).cos()).sum()
+    }
+
+    /// How high a tone stands in the line from which it is `shift` lines away, at most one half: 1 without a shift.
+    /// It is the transform of the cosine sum, whose terms share the factor `sin(pi shift)`.
+    pub(crate) fn response(self, shift: f64) -> f64 {
+        if shift.abs() < 1e-9 {
+            return 1.0;
         }
+        let square = shift * shift;
+        let sum: f64 = self.signed().map(|(order, a)| a * square / (square - order * order)).sum();
+        let angle = std::f64::consts::PI * shift;
+        sum / self.terms()[0] * angle.sin() / angle
     }
 }
 

@@ -271,7 +271,7 @@ impl Accumulator {
     /// Appends the accumulator's bytes.
     pub fn write(&self, buffer: &mut Vec<u8>) {
         let needs = self.needs();
-        buffer.push(u8::from(needs.deviation) * DEVIATION | u8::from(needs.sketch) * SKETCH);
+        buffer.push((u8::from(needs.deviation) * DEVIATION) | (u8::from(needs.sketch) * SKETCH));
         buffer.put_varint(self.count);
         if self.count == 0 {
             return;

@@ -12,7 +12,7 @@ use grey_model::{Reader, WireError, Writer};
 
 use crate::accumulator::Accumulator;
 use crate::sliding::Samples;
-use crate::spec::{Assigner, PANES_MAX, TIME_MS_MAX, WindowSpec, is_time};
+use crate::spec::{Assigner, LATENESS_MS_MAX, PANES_MAX, TIME_MS_MAX, WINDOW_MS_MAX, WindowSpec, is_time};
 
 /// No time yet.
 pub(crate) const NEVER: i64 = i64::MIN;
@@ -27,9 +27,9 @@ pub enum Placed {
     Taken,
     /// Every window that it belongs to is closed, or it cannot be in any: its
     /// value is not finite (a caller sorts these out before) or its time is
-    /// more than 36 million years ago. Nothing changed.
+    /// more than 36 million years ago. No window changed.
     Late,
-    /// Its time is further ahead of the site's than allowed. Nothing changed.
+    /// Its time is further ahead of the site's than allowed. No window changed.
     Ahead,
 }
 
@@ -62,6 +62,40 @@ pub(crate) enum Rest {
     Panes(Vec<Pane>),
     /// Of a sliding window.
     Samples(Samples),
+}
+
+impl Pane {
+    /// Whether it can have been made under a definition, behind another pane.
+    fn is_sound(&self, spec: &WindowSpec, key: &KeyWindows, before: Option<&Self>) -> bool {
+        let (first_ms, last_ms) = self.accumulator.times_ms();
+        if self.accumulator.is_empty() || !is_time(first_ms) || !is_time(last_ms) || last_ms > key.newest_ms {
+            return false;
+        }
+        let is_behind = before.is_none_or(|before| before.start_ms < self.start_ms);
+        let is_in_pane = || [first_ms, last_ms].into_iter().all(|time| spec.pane_of(time) == Some(self.start_ms));
+        match spec.assigner {
+            Assigner::Tumbling { size_ms } | Assigner::Hopping { size_ms, .. } => {
+                let pane_ms = spec.pane_ms().unwrap_or(size_ms);
+                let is_aligned = key.closed_to_ms == NEVER || key.closed_to_ms.rem_euclid(pane_ms) == 0;
+                let is_open = self.start_ms.saturating_add(size_ms) > key.closed_to_ms.max(key.watermark_ms(spec));
+                is_behind && is_in_pane() && is_aligned && is_open
+            }
+            Assigner::Session { .. } => {
+                let is_apart = before.is_none_or(|before| before.accumulator.times_ms().1 < first_ms);
+                is_apart && self.start_ms == first_ms && first_ms >= key.closed_to_ms
+            }
+            Assigner::Count { size } => {
+                before.is_none() && self.start_ms == -TIME_MS_MAX && self.accumulator.count() < size
+            }
+            Assigner::Sliding { .. } => false,
+        }
+    }
+}
+
+/// Whether a time or a window's bound around it is within the limits.
+fn is_bound(time_ms: i64) -> bool {
+    let slack_ms = 2 * (WINDOW_MS_MAX + LATENESS_MS_MAX);
+    (-TIME_MS_MAX - slack_ms..=TIME_MS_MAX + slack_ms).contains(&time_ms)
 }
 
 /// A value, or values that were accumulated beforehand.
@@ -435,23 +469,28 @@ impl KeyWindows {
         let mut read = Self::default();
         for time_ms in [&mut read.newest_ms, &mut read.closed_to_ms, &mut read.heard_ms] {
             *time_ms = reader.varint_signed()?;
-            if !matches!(*time_ms, NEVER | ANEW) && !is_time(*time_ms) {
+            if !matches!(*time_ms, NEVER | ANEW) && !is_bound(*time_ms) {
                 return Err(reader.invalid("time of a window"));
             }
         }
+        if read.newest_ms > TIME_MS_MAX || read.heard_ms > TIME_MS_MAX {
+            return Err(reader.invalid("time of an event"));
+        }
+        let is_sliding = matches!(spec.assigner, Assigner::Sliding { .. });
         match kind {
-            SAMPLES => read.rest = Some(Box::new(Rest::Samples(Samples::read(spec.needs, reader)?))),
+            SAMPLES if is_sliding => {
+                let samples = Samples::read(spec.needs, reader)?;
+                if !samples.is_sound(read.newest_ms, read.closed_to_ms) {
+                    return Err(reader.invalid("values of a window"));
+                }
+                read.rest = Some(Box::new(Rest::Samples(samples)));
+            }
             PANES => {
-                let len = reader.count("panes", PANES_MAX as u64)?;
+                let len = reader.count("panes", if is_sliding { 0 } else { PANES_MAX as u64 })?;
                 let mut panes: Vec<Pane> = Vec::new();
                 for _ in 0..len {
                     let pane = Pane { start_ms: reader.varint_signed()?, accumulator: Accumulator::read(reader)? };
-                    let (first_ms, last_ms) = pane.accumulator.times_ms();
-                    let is_first = panes.last().is_none_or(|before| before.start_ms < pane.start_ms);
-                    let is_time = pane.start_ms >= -TIME_MS_MAX - crate::WINDOW_MS_MAX
-                        && first_ms >= pane.start_ms
-                        && last_ms <= TIME_MS_MAX;
-                    if !is_first || !is_time || pane.accumulator.is_empty() {
+                    if !pane.is_sound(spec, &read, panes.last()) {
                         return Err(reader.invalid("pane of a window"));
                     }
                     panes.push(pane);
@@ -459,6 +498,11 @@ impl KeyWindows {
                 read.put_panes(panes);
             }
             _ => return Err(reader.invalid("kind of windows")),
+        }
+        // What is open has been heard of, or no event could follow.
+        let is_unheard = [read.newest_ms, read.heard_ms].contains(&NEVER) || read.closed_to_ms == ANEW;
+        if !read.is_empty() && is_unheard {
+            return Err(reader.invalid("time of an event"));
         }
         Ok(read)
     }

@@ -28,10 +28,11 @@ impl KeyWindows {
         }
         // Windows that were empty when time passed them are closed too, else a
         // straggler would be the only value of one.
-        self.closed_to_ms = self.passed_ms(spec, every_ms);
-        if start_ms.saturating_add(size_ms) <= self.closed_to_ms {
+        let closed_to_ms = self.passed_ms(spec, every_ms);
+        if start_ms.saturating_add(size_ms) <= closed_to_ms {
             return false;
         }
+        self.closed_to_ms = closed_to_ms;
         if !self.newest.accumulator.is_empty() && self.newest.start_ms == start_ms {
             input.add_to(&mut self.newest.accumulator, first_ms);
             return true;

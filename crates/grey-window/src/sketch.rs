@@ -62,7 +62,7 @@ impl Sketch {
     }
 
     fn add_key(&mut self, key: i32, count: u32) {
-        match self.bins.binary_search_by_key(&key, |bin| bin.key) {
+        match self.find(key) {
             Ok(at) => self.bins[at].count = self.bins[at].count.saturating_add(count),
             Err(0) if self.bins.len() >= BINS_MAX => {
                 self.bins[0].count = self.bins[0].count.saturating_add(count);
@@ -72,6 +72,21 @@ impl Sketch {
                 self.collapse();
             }
         }
+    }
+
+    /// Where a bin is, or where it would be.
+    fn find(&self, key: i32) -> Result<usize, usize> {
+        // Most sketches have hardly a hole: a bin is about as far from the first as its key.
+        let Some(first) = self.bins.first() else { return Err(0) };
+        if key < first.key {
+            return Err(0);
+        }
+        // The bins behind this one have greater keys.
+        let guess = ((key - first.key) as usize).min(self.bins.len() - 1);
+        if self.bins[guess].key == key {
+            return Ok(guess);
+        }
+        self.bins[..=guess].binary_search_by_key(&key, |bin| bin.key)
     }
 
     /// Counts the lowest bins together until there are few enough.
@@ -88,21 +103,25 @@ impl Sketch {
             self.bins.clone_from(&other.bins);
             return;
         }
-        let (mut at, mut missing) = (0, 0);
-        for bin in &other.bins {
-            at += self.bins[at..].partition_point(|own| own.key < bin.key);
-            missing += usize::from(self.bins.get(at).is_none_or(|own| own.key != bin.key));
-        }
-        if missing == 0 {
-            let mut at = 0;
-            for bin in &other.bins {
-                at += self.bins[at..].partition_point(|own| own.key < bin.key);
-                self.bins[at].count = self.bins[at].count.saturating_add(bin.count);
+        // Panes of one sensor mostly have the same bins: count into them, and make a
+        // new list only from the first bin that is missing.
+        let (mut at, mut rest) = (0, other.bins.as_slice());
+        while let Some((bin, behind)) = rest.split_first() {
+            while self.bins.get(at).is_some_and(|own| own.key < bin.key) {
+                at += 1;
             }
+            match self.bins.get_mut(at) {
+                Some(own) if own.key == bin.key => own.count = own.count.saturating_add(bin.count),
+                _ => break,
+            }
+            rest = behind;
+        }
+        if rest.is_empty() {
             return;
         }
-        let mut merged = Vec::with_capacity(self.bins.len() + missing);
-        let (mut left, mut right) = (self.bins.iter().peekable(), other.bins.iter().peekable());
+        let mut merged = Vec::with_capacity(self.bins.len() + rest.len());
+        merged.extend_from_slice(&self.bins[..at]);
+        let (mut left, mut right) = (self.bins[at..].iter().peekable(), rest.iter().peekable());
         loop {
             match (left.peek().copied(), right.peek().copied()) {
                 (Some(one), Some(two)) if one.key == two.key => {
@@ -209,7 +228,7 @@ impl Sketch {
                 key += 1;
             }
             let count = u32::try_from(count >> 1).ok().filter(|count| *count > 0);
-            match (i32::try_from(key).ok().filter(|key| key.abs() <= KEY_MAX), count) {
+            match (i32::try_from(key).ok().filter(|key| key.unsigned_abs() <= KEY_MAX as u32), count) {
                 (Some(key), Some(count)) => bins.push(Bin { key, count }),
                 _ => return Err(reader.invalid("bin")),
             }

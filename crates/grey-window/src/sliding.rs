@@ -96,6 +96,7 @@ impl Samples {
     }
 
     fn report(&mut self, needs: Needs, time_ms: i64, size_ms: i64, is_partial: bool) -> Closed {
+        self.evict(time_ms, size_ms);
         let start_ms = time_ms.saturating_sub(size_ms).saturating_add(1);
         let mut accumulator = Accumulator::new(needs);
         let mut blocks = self.blocks.iter();
@@ -157,6 +158,12 @@ impl Samples {
             buffer.extend_from_slice(&sample.value.to_le_bytes());
             before_ms = sample.time_ms;
         }
+    }
+
+    /// Whether the times of a key can be those of its values.
+    pub(crate) fn is_sound(&self, newest_ms: i64, closed_to_ms: i64) -> bool {
+        self.released.back().is_none_or(|last| last.time_ms <= closed_to_ms && last.time_ms <= newest_ms)
+            && self.waiting.back().is_none_or(|last| last.time_ms <= newest_ms)
     }
 
     pub(crate) fn read(needs: Needs, reader: &mut Reader<'_>) -> Result<Self, WireError> {

@@ -20,6 +20,11 @@ const STILL_RMS: f64 = 1e-150;
 /// Peaks lower than this share of the frame's RMS are rounding of the transform.
 const PEAK_SHARE_MIN: f64 = 1e-9;
 
+/// Steps of the table that places a tone between two lines: linear between them is exact to 1e-4 lines.
+const SHIFT_STEPS: u32 = 64;
+/// One of these steps, in lines.
+const SHIFT_STEP: f64 = 0.5 / SHIFT_STEPS as f64;
+
 /// The numbers of one frame. The mean is taken off before everything else.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Features {
@@ -75,6 +80,8 @@ struct Inner {
     power: f64,
     /// Amplitude of a line: `|X| * amplitude`.
     amplitude: f64,
+    /// Rising: where between two lines a tone is, by the ratio of these.
+    ratios: Vec<f64>,
     bands: Vec<Range<usize>>,
     velocity: Option<Range<usize>>,
 }
@@ -107,6 +114,7 @@ impl Analyzer {
             plan,
             power: 1.0 / (spec.size as f64 * squares),
             amplitude: 2.0 / sum,
+            ratios: shift_ratios(spec.window),
             bands: spec.bands.iter().map(|band| spec.lines(band.from_hz, band.to_hz)).collect(),
             velocity: if spec.velocity { spec.velocity_lines() } else { None },
             weights,
@@ -220,7 +228,7 @@ impl Inner {
         range.map(|k| powers[k] * side(k) * factor(k)).sum::<f64>() * self.power
     }
 
-    /// The highest local maxima, refined by a parabola through the logarithms of three lines.
+    /// The highest local maxima.
     fn peaks(&self, powers: &[f64], rms: f64) -> Vec<(f64, f64)> {
         let floor = (rms * PEAK_SHARE_MIN / self.amplitude).powi(2);
         let mut highest: Vec<usize> = Vec::with_capacity(self.spec.peaks + 1);
@@ -238,15 +246,25 @@ impl Inner {
         highest.into_iter().map(|k| self.refine(powers, k)).collect()
     }
 
-    /// Frequency in Hz and amplitude of the maximum near line `k`.
+    /// Frequency in Hz and amplitude of the tone nearest to line `k`, from that line and the higher one beside it.
     fn refine(&self, powers: &[f64], k: usize) -> (f64, f64) {
-        // Half the logarithm of the power is that of the magnitude.
-        let log = |power: f64| 0.5 * power.max(f64::MIN_POSITIVE).ln();
-        let (left, middle, right) = (log(powers[k - 1]), log(powers[k]), log(powers[k + 1]));
-        let bend = left - 2.0 * middle + right;
-        let shift = if bend < 0.0 { (0.5 * (left - right) / bend).clamp(-0.5, 0.5) } else { 0.0 };
-        // The window's own shape gives the height better than the parabola does.
+        let (left, right) = (powers[k - 1], powers[k + 1]);
+        let ratio = (left.max(right) / powers[k]).sqrt();
+        let after = self.ratios.partition_point(|known| *known <= ratio).min(self.ratios.len() - 1).max(1);
+        let (low, high) = (self.ratios[after - 1], self.ratios[after]);
+        let part = ((ratio - low) / (high - low)).clamp(0.0, 1.0);
+        let shift = ((after - 1) as f64 + part) * SHIFT_STEP;
         let amplitude = powers[k].sqrt() * self.amplitude / self.spec.window.response(shift);
-        ((k as f64 + shift) * self.spec.resolution_hz(), amplitude)
+        let place = if right > left { k as f64 + shift } else { k as f64 - shift };
+        (place * self.spec.resolution_hz(), amplitude)
     }
+}
+
+/// For shifts of 0, one step and so on to half a line: how high the second line of a tone stands beside the first.
+fn shift_ratios(window: crate::Window) -> Vec<f64> {
+    let ratio = |n: u32| {
+        let shift = f64::from(n) * SHIFT_STEP;
+        window.response(1.0 - shift) / window.response(shift)
+    };
+    (0..=SHIFT_STEPS).map(ratio).collect()
 }

@@ -165,16 +165,20 @@ impl Window {
         self.signed().map(|(order, a)| a * (phase * order).cos()).sum()
     }
 
-    /// How high a tone stands in the line from which it is `shift` lines away, at most one half: 1 without a shift.
-    /// It is the transform of the cosine sum, whose terms share the factor `sin(pi shift)`.
+    /// How high a tone stands in a line that is `shift` lines away from it, 0 to 1: 1 without a shift. It is the
+    /// transform of the cosine sum, whose terms share the factor `sin(pi shift)`.
     pub(crate) fn response(self, shift: f64) -> f64 {
-        if shift.abs() < 1e-9 {
+        let terms = self.terms();
+        if shift < 1e-9 {
             return 1.0;
+        }
+        if shift > 1.0 - 1e-9 {
+            return terms.get(1).map_or(0.0, |first| first / 2.0 / terms[0]);
         }
         let square = shift * shift;
         let sum: f64 = self.signed().map(|(order, a)| a * square / (square - order * order)).sum();
         let angle = std::f64::consts::PI * shift;
-        sum / self.terms()[0] * angle.sin() / angle
+        sum / terms[0] * angle.sin() / angle
     }
 }
 

@@ -58,8 +58,8 @@ fn a_sine_has_its_rms_frequency_amplitude_and_band() {
             near(found.bands[1], 3.0 * FRAC_1_SQRT_2, 1e-3);
             assert!(found.bands[0] < 0.03 && found.bands[2] < 0.03, "{window:?} {hz}: {found:?}");
             let (peak_hz, amplitude) = found.peaks[0];
-            assert!((peak_hz - hz).abs() < 0.1, "{window:?}: {peak_hz} is not within a tenth of a line of {hz}");
-            near(amplitude, 3.0, if window == Window::FlatTop { 1e-3 } else { 1e-2 });
+            assert!((peak_hz - hz).abs() < 0.01, "{window:?}: {peak_hz} is not within a hundredth of a line of {hz}");
+            near(amplitude, 3.0, 1e-3);
         }
     }
 }

@@ -37,6 +37,8 @@ mod manifest;
 mod model;
 #[cfg(feature = "onnx")]
 mod onnx;
+#[cfg(test)]
+mod tests;
 mod version;
 
 pub use dense::{Activation, Dense, DenseBuilder};

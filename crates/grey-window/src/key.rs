@@ -195,9 +195,8 @@ impl KeyWindows {
         // Not below -TIME_MS_MAX, as the start of a pane is not: no overflow.
         let offset_ms = time_ms - self.newest.start_ms;
         match spec.assigner {
-            Assigner::Tumbling { size_ms } => offset_ms < size_ms && self.rest.is_none(),
-            Assigner::Hopping { every_ms, .. } => {
-                offset_ms < every_ms && (time_ms <= self.newest_ms || !self.closes_panes(spec, time_ms))
+            Assigner::Tumbling { size_ms: pane_ms } | Assigner::Hopping { every_ms: pane_ms, .. } => {
+                offset_ms < pane_ms && (time_ms <= self.newest_ms || !self.closes_panes(spec, pane_ms, time_ms))
             }
             Assigner::Session { gap_ms, size_max_ms } => {
                 let last_ms = self.newest.accumulator.times_ms().1;

@@ -63,8 +63,7 @@ impl KeyWindows {
 
     /// Whether an event of this time would close a window.
     #[inline]
-    pub(crate) fn closes_panes(&self, spec: &WindowSpec, time_ms: i64) -> bool {
-        let crate::Assigner::Hopping { every_ms, .. } = spec.assigner else { return true };
+    pub(crate) fn closes_panes(&self, spec: &WindowSpec, every_ms: i64, time_ms: i64) -> bool {
         let start_ms = match self.rest.as_deref() {
             Some(Rest::Panes(panes)) => panes.first().map_or(self.newest.start_ms, |pane| pane.start_ms),
             _ => self.newest.start_ms,

@@ -11,3 +11,9 @@ pub struct ExprError {
     /// What is allowed there, or what was probably meant.
     pub allowed: String,
 }
+
+impl ExprError {
+    pub(crate) fn new(offset: usize, problem: impl Into<String>, allowed: impl Into<String>) -> Self {
+        Self { offset, problem: problem.into(), allowed: allowed.into() }
+    }
+}

@@ -4,7 +4,11 @@ use std::sync::Arc;
 
 use grey_model::{Event, Name};
 
-use crate::{ExprError, Operator, Schema, Truth, Unit};
+use crate::check::check;
+use crate::node::Bool;
+use crate::parse::parse;
+use crate::words::words;
+use crate::{ExprError, Operator, Schema, Truth};
 
 /// What a condition is evaluated against.
 #[derive(Debug, Clone, Copy)]
@@ -50,85 +54,72 @@ pub struct Expr(Arc<Compiled>);
 #[derive(Debug)]
 struct Compiled {
     text: String,
+    words: String,
     streams: Vec<Name>,
     units: Vec<Option<String>>,
-    comparison: Comparison,
+    needs_event: bool,
+    root: Bool,
 }
 
 impl Expr {
-    /// Reads and checks a condition.
+    /// Reads a condition, checks it against a schema and lowers it.
+    ///
+    /// # Errors
+    ///
+    /// The first mistake, at its character of `text`.
     pub fn compile(text: &str, schema: &Schema) -> Result<Self, ExprError> {
-        let fail = |rest: &str, problem: &str| {
-            let offset = text[..text.len() - rest.len()].chars().count();
-            Err(ExprError { offset, problem: problem.into(), allowed: "a condition such as temperature > 85°C".into() })
-        };
-        let start = text.trim_start();
-        let name_len = start.find(|c: char| c.is_whitespace() || "<>=!".contains(c)).unwrap_or(start.len());
-        let (name, rest) = start.split_at(name_len);
-        if name.is_empty() {
-            return fail(start, "the stream's name is missing");
-        }
-        let rest = rest.trim_start();
-        let Some(operator) = Operator::ALL.into_iter().find(|o| rest.starts_with(o.as_str())) else {
-            return fail(rest, "the comparison is missing");
-        };
-        let rest = rest[operator.as_str().len()..].trim();
-        let len = (1..=rest.len())
-            .rev()
-            .find(|n| rest.is_char_boundary(*n) && rest[..*n].parse::<f64>().is_ok_and(f64::is_finite));
-        let Some(len) = len else { return fail(rest, "the limit is not a number") };
-        let Ok(limit) = rest[..len].parse::<f64>() else { return fail(rest, "the limit is not a number") };
-        let unit = rest[len..].trim();
-        if !unit.is_empty() && Unit::parse(unit).is_none() {
-            return fail(unit, "the unit is unknown");
-        }
-        if schema.streams.as_ref().is_some_and(|s| !s.contains_key(name)) && !schema.fields.contains_key(name) {
-            return fail(start, "the stream is unknown");
-        }
+        let ast = parse(text, schema)?;
+        let checked = check(&ast, schema, text.chars().count())?;
+        let (names, units): (Vec<_>, Vec<_>) =
+            checked.slots.into_iter().map(|slot| (slot.name, slot.unit.map(|unit| unit.name))).unzip();
         Ok(Self(Arc::new(Compiled {
             text: text.trim().into(),
-            streams: vec![name.into()],
-            units: vec![(!unit.is_empty()).then(|| unit.into())],
-            comparison: Comparison { slot: 0, operator, limit },
+            words: words(&ast),
+            streams: names.into_iter().map(Name::from).collect(),
+            units,
+            needs_event: checked.needs_event,
+            root: checked.root,
         })))
     }
 
-    /// The condition as written.
+    /// The condition as written, without the white space around it.
     pub fn text(&self) -> &str {
         &self.0.text
     }
 
-    /// The streams it refers to; slot `i` holds the latest value of the `i`-th.
+    /// The streams it refers to (`temperature`, `vibration.velocity_rms`), at most [`crate::SLOTS_MAX`];
+    /// slot `i` holds the latest values of the `i`-th.
     pub fn streams(&self) -> &[Name] {
         &self.0.streams
     }
 
-    /// The unit that a slot's values must be converted to; `None`: as they come.
+    /// The unit that a slot's values must be converted to before they are put into it; `None`: as they come.
     pub fn unit_of(&self, slot: usize) -> Option<&str> {
         self.0.units.get(slot)?.as_deref()
     }
 
     /// The condition as `stream operator constant`, if it is nothing else.
     pub fn as_comparison(&self) -> Option<Comparison> {
-        Some(self.0.comparison)
-    }
-
-    /// Whether it refers to the event at hand (`value`, `device`, `quality`, attributes …).
-    pub fn needs_event(&self) -> bool {
-        false
-    }
-
-    /// Evaluates it; allocates nothing.
-    pub fn eval(&self, inputs: &Inputs<'_>) -> Truth {
-        let comparison = self.0.comparison;
-        match inputs.slots.get(comparison.slot) {
-            Some(slot) if slot.seen > 0 => comparison.operator.holds(slot.value, comparison.limit).into(),
-            _ => Truth::Unknown,
+        match self.0.root {
+            Bool::Compare { slot, operator, limit } => Some(Comparison { slot: usize::from(slot), operator, limit }),
+            _ => None,
         }
     }
 
-    /// The condition in words.
+    /// Whether it refers to the event at hand (`value`, `device`, `quality`, attributes …), so that it says
+    /// something about each event and not only about the latest values.
+    pub fn needs_event(&self) -> bool {
+        self.0.needs_event
+    }
+
+    /// Evaluates it; allocates nothing. Slots that are missing in `inputs` count as not seen.
+    #[inline]
+    pub fn eval(&self, inputs: &Inputs<'_>) -> Truth {
+        self.0.root.eval(inputs)
+    }
+
+    /// The condition in words: `temperature is above 85 °C and pressure is below 2 bar`.
     pub fn explain(&self) -> String {
-        self.0.text.clone()
+        self.0.words.clone()
     }
 }

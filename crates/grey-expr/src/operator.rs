@@ -1,5 +1,7 @@
 //! The six comparisons of two numbers.
 
+use std::cmp::Ordering;
+
 /// A comparison of two numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operator {
@@ -29,14 +31,8 @@ const OPERATORS: [(&str, Operator); 6] = [
 
 impl Operator {
     /// Every operator, longer signs before those that they begin with.
-    pub const ALL: [Operator; 6] = [
-        Self::GreaterOrEqual,
-        Self::LessOrEqual,
-        Self::Equal,
-        Self::NotEqual,
-        Self::Greater,
-        Self::Less,
-    ];
+    pub const ALL: [Operator; 6] =
+        [Self::GreaterOrEqual, Self::LessOrEqual, Self::Equal, Self::NotEqual, Self::Greater, Self::Less];
 
     /// The operator's sign.
     pub fn as_str(self) -> &'static str {
@@ -58,6 +54,18 @@ impl Operator {
             Self::LessOrEqual => value <= limit,
             Self::Equal => value == limit,
             Self::NotEqual => value != limit,
+        }
+    }
+
+    /// Whether two things that are ordered so compare.
+    pub(crate) fn orders(self, ordering: Ordering) -> bool {
+        match self {
+            Self::Greater => ordering.is_gt(),
+            Self::GreaterOrEqual => ordering.is_ge(),
+            Self::Less => ordering.is_lt(),
+            Self::LessOrEqual => ordering.is_le(),
+            Self::Equal => ordering.is_eq(),
+            Self::NotEqual => ordering.is_ne(),
         }
     }
 

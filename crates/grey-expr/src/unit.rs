@@ -1,8 +1,19 @@
 //! Units of measurement: which are known, and conversion within a dimension.
 //!
-//! Temperatures convert between °C, °F and K; other units between their SI
-//! prefixes. A unit that is known but has no prefixes (`%`, `rpm`) compares
-//! with itself only.
+//! A unit is a dimension and a ratio of whole numbers to the dimension's base,
+//! wherever the definition is exact (the inch, the pound, the US gallon and
+//! standard gravity are exact by definition), so that round numbers stay round.
+//! Temperatures have an offset besides. The table is `unit/table.rs`.
+//!
+//! It knows no streams and no texts around a unit.
+
+mod table;
+
+#[cfg(test)]
+mod tests;
+
+use crate::suggest::nearest;
+use table::{ALIASES, PREFIXES, UNITS};
 
 /// A unit, resolved.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -10,6 +21,8 @@ pub struct Unit {
     /// What is measured; units of different dimensions do not convert.
     dimension: &'static str,
     scale: Scale,
+    /// `g` is a gram, and beside an acceleration standard gravity: its ratio to m/s².
+    gravity: Option<(f64, f64)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -17,94 +30,125 @@ enum Scale {
     Celsius,
     Fahrenheit,
     Kelvin,
-    /// One unit is `numerator / denominator` of the dimension's base, both exact powers of ten (or 60s).
+    /// One unit is `numerator / denominator` of the dimension's base.
     Ratio(f64, f64),
 }
 
-/// Units that take SI prefixes.
-const PREFIXED: [&str; 30] = [
-    "V", "A", "W", "Wh", "VA", "var", "Ah", "Hz", "Pa", "bar", "J", "N", "Nm", "Ω", "ohm", "m", "g", "s", "m/s",
-    "m/s²", "m/s^2", "L", "l", "lx", "lm", "T", "S", "mol", "B", "bit/s",
-];
-
-/// Units that stand for themselves only.
-const PLAIN: [&str; 24] = [
-    "%", "rpm", "ppm", "ppb", "dB", "dBA", "dBm", "pH", "psi", "in", "ft", "mph", "km/h", "L/min", "l/min", "m³/h",
-    "m3/h", "°", "deg", "rad", "count", "pcs", "kn", "NTU",
-];
-
-/// Two spellings of one dimension.
-const SAME: [(&str, &str); 3] = [("ohm", "Ω"), ("m/s^2", "m/s²"), ("l", "L")];
-
-const PREFIXES: [(&str, f64, f64); 10] = [
-    ("n", 1.0, 1e9),
-    ("µ", 1.0, 1e6),
-    ("μ", 1.0, 1e6),
-    ("u", 1.0, 1e6),
-    ("m", 1.0, 1e3),
-    ("c", 1.0, 1e2),
-    ("h", 1e2, 1.0),
-    ("k", 1e3, 1.0),
-    ("M", 1e6, 1.0),
-    ("G", 1e9, 1.0),
-];
+/// Longest spelling that is looked up, in bytes.
+const SPELLING_BYTES_MAX: usize = 48;
 
 impl Unit {
-    /// The unit of a text, if it is known.
+    /// The unit of a text, if it is known. `m/s^2`, `m/s2` and `m/s²` are one.
     pub fn parse(text: &str) -> Option<Self> {
-        let temperature = |scale| Some(Self { dimension: "temperature", scale });
+        let temperature = |scale| Some(Self { dimension: "temperature", scale, gravity: None });
         match text {
             "°C" | "ºC" | "℃" | "C" | "degC" | "Cel" | "celsius" => return temperature(Scale::Celsius),
             "°F" | "ºF" | "℉" | "F" | "degF" | "fahrenheit" => return temperature(Scale::Fahrenheit),
             "K" | "kelvin" => return temperature(Scale::Kelvin),
-            "min" => return Some(Self { dimension: "s", scale: Scale::Ratio(60.0, 1.0) }),
-            "h" => return Some(Self { dimension: "s", scale: Scale::Ratio(3600.0, 1.0) }),
             _ => {}
         }
-        if let Some(plain) = PLAIN.iter().find(|u| **u == text) {
-            return Some(Self { dimension: plain, scale: Scale::Ratio(1.0, 1.0) });
-        }
-        let base = |symbol: &str| {
-            let known = PREFIXED.iter().find(|u| **u == symbol)?;
-            Some(SAME.iter().find(|(other, _)| other == known).map_or(*known, |(_, name)| name))
-        };
-        if let Some(dimension) = base(text) {
-            return Some(Self { dimension, scale: Scale::Ratio(1.0, 1.0) });
+        let mut buffer = [0; SPELLING_BYTES_MAX];
+        let text = with_powers(text, &mut buffer)?;
+        if let Some(unit) = Self::exact(text) {
+            return Some(unit);
         }
         PREFIXES.iter().find_map(|(prefix, numerator, denominator)| {
-            let dimension = base(text.strip_prefix(prefix)?)?;
-            Some(Self { dimension, scale: Scale::Ratio(*numerator, *denominator) })
+            let symbol = unaliased(text.strip_prefix(prefix)?);
+            let (_, dimension, n, d, _) = UNITS.iter().find(|u| u.0 == symbol && u.4)?;
+            // Milli-g is a usual unit of vibration; a kilogram is always a mass.
+            let gravity = (text == "mg").then_some((GRAVITY.0, GRAVITY.1 * 1e3));
+            Some(Self { dimension, scale: Scale::Ratio(numerator * n, denominator * d), gravity })
         })
+    }
+
+    /// A unit without a prefix.
+    fn exact(text: &str) -> Option<Self> {
+        let symbol = unaliased(text);
+        let (_, dimension, numerator, denominator, _) = UNITS.iter().find(|u| u.0 == symbol)?;
+        let gravity = (symbol == "g").then_some(GRAVITY);
+        Some(Self { dimension, scale: Scale::Ratio(*numerator, *denominator), gravity })
+    }
+
+    /// What the unit measures, for example `pressure`.
+    pub fn dimension(self) -> &'static str {
+        self.dimension
     }
 
     /// How a value in this unit becomes one in `other`; `None` when they measure different things.
     pub fn conversion_to(self, other: Self) -> Option<Conversion> {
         if self.dimension != other.dimension {
-            return None;
+            return match (self.as_acceleration(), other.as_acceleration()) {
+                (Some(from), Some(to)) if self.gravity.is_some() != other.gravity.is_some() => Some(ratio(from, to)),
+                _ => None,
+            };
         }
         if self.scale == other.scale {
             return Some(Conversion::Same);
         }
         Some(match (self.scale, other.scale) {
-            (Scale::Ratio(an, ad), Scale::Ratio(bn, bd)) => {
-                // Multiplying before dividing keeps round numbers round.
-                Conversion::Ratio(an * bd, ad * bn)
-            }
-            (from, to) => {
-                Conversion::Temperature(from.is_fahrenheit(), from.is_kelvin(), to.is_fahrenheit(), to.is_kelvin())
-            }
+            (Scale::Ratio(an, ad), Scale::Ratio(bn, bd)) => ratio((an, ad), (bn, bd)),
+            (from, to) => Conversion::Temperature(
+                from == Scale::Fahrenheit,
+                from == Scale::Kelvin,
+                to == Scale::Fahrenheit,
+                to == Scale::Kelvin,
+            ),
         })
+    }
+
+    /// Whether zero of one unit is not zero of another: a difference converts otherwise than a value.
+    pub(crate) fn has_offset(self) -> bool {
+        !matches!(self.scale, Scale::Ratio(..))
+    }
+
+    fn as_acceleration(self) -> Option<(f64, f64)> {
+        match self.scale {
+            Scale::Ratio(n, d) if self.dimension == "acceleration" => Some((n, d)),
+            _ => self.gravity,
+        }
+    }
+
+    /// The unit that was probably meant.
+    pub(crate) fn nearest(text: &str) -> Option<&'static str> {
+        let usual = ["°C", "°F", "K", "kW", "kWh", "mV", "mA", "mbar", "kPa", "MPa", "hPa", "mm", "km", "kg", "ms"];
+        let prefixed = ["kHz", "MHz", "µm", "mm/s", "mm/s²", "kΩ", "kN", "mL"];
+        nearest(text, usual.into_iter().chain(prefixed).chain(UNITS.iter().map(|unit| unit.0)))
     }
 }
 
-impl Scale {
-    fn is_fahrenheit(self) -> bool {
-        self == Self::Fahrenheit
-    }
+/// Standard gravity in m/s², exact: 9.80665.
+const GRAVITY: (f64, f64) = (980_665.0, 100_000.0);
 
-    fn is_kelvin(self) -> bool {
-        self == Self::Kelvin
+fn ratio((an, ad): (f64, f64), (bn, bd): (f64, f64)) -> Conversion {
+    // Multiplying before dividing keeps round numbers round.
+    let (numerator, denominator) = (an * bd, ad * bn);
+    if numerator == denominator { Conversion::Same } else { Conversion::Ratio(numerator, denominator) }
+}
+
+fn unaliased(text: &str) -> &str {
+    ALIASES.iter().find(|(alias, _)| *alias == text).map_or(text, |(_, name)| name)
+}
+
+/// `m/s^2` and `m/s2` as `m/s²`, without allocating: readings carry units too.
+fn with_powers<'a>(text: &'a str, buffer: &'a mut [u8; SPELLING_BYTES_MAX]) -> Option<&'a str> {
+    if !text.contains(['2', '3', '^']) || text.contains("H2O") {
+        return Some(text);
     }
+    // A superscript takes two bytes where a digit took one.
+    if text.len() > SPELLING_BYTES_MAX / 2 {
+        return None;
+    }
+    let mut length = 0;
+    for c in text.chars() {
+        let c = match c {
+            '^' => continue,
+            '2' => '²',
+            '3' => '³',
+            c => c,
+        };
+        length += c.encode_utf8(&mut buffer[length..]).len();
+    }
+    std::str::from_utf8(&buffer[..length]).ok()
 }
 
 /// A conversion between two units of one dimension.
@@ -114,7 +158,7 @@ pub enum Conversion {
     Same,
     /// Times the first, divided by the second.
     Ratio(f64, f64),
-    /// Temperatures: from °F, from K, to °F, to K.
+    /// Temperatures: from °F, from K, to °F, to K; neither is °C.
     Temperature(bool, bool, bool, bool),
 }
 
@@ -142,39 +186,14 @@ impl Conversion {
             }
         }
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn convert(value: f64, from: &str, to: &str) -> Option<f64> {
-        Some(Unit::parse(from)?.conversion_to(Unit::parse(to)?)?.apply(value))
-    }
-
-    #[test]
-    fn temperatures_and_prefixes_convert() {
-        assert_eq!(convert(185.0, "°F", "°C"), Some(85.0));
-        assert_eq!(convert(85.0, "degC", "F"), Some(185.0));
-        assert_eq!(convert(358.15, "K", "°C").map(|v| (v * 1e6).round()), Some(85e6));
-        assert_eq!(convert(85_000.0, "mV", "V"), Some(85.0));
-        assert_eq!(convert(1.5, "kW", "W"), Some(1500.0));
-        assert_eq!(convert(7.5, "mm/s", "m/s"), Some(0.0075));
-        assert_eq!(convert(2.0, "h", "min"), Some(120.0));
-        assert_eq!(convert(3.0, "kohm", "Ω"), Some(3000.0));
-        assert_eq!(convert(1.0, "bar", "hPa"), None, "bar and Pa are not related here");
-        assert_eq!(convert(1013.25, "hPa", "Pa"), Some(101_325.0));
-        assert_eq!(convert(50.0, "%", "%"), Some(50.0));
-    }
-
-    #[test]
-    fn different_things_do_not_compare() {
-        assert_eq!(convert(1.0, "V", "A"), None);
-        assert_eq!(convert(1.0, "%", "°C"), None);
-        for unknown in ["bananas", "", "k", "mm²x", "kk", "k°C", "mK%"] {
-            assert_eq!(Unit::parse(unknown), None, "{unknown}");
+    /// The conversion of a difference of two values: 5 K are 9 °F, and 5 °C.
+    pub fn of_difference(self) -> Self {
+        match self {
+            Self::Temperature(true, _, false, _) => Self::Ratio(5.0, 9.0),
+            Self::Temperature(false, _, true, _) => Self::Ratio(9.0, 5.0),
+            Self::Temperature(..) => Self::Same,
+            other => other,
         }
-        assert_eq!(Unit::parse("min").unwrap().dimension, "s");
-        assert_eq!(Unit::parse("mm").unwrap().dimension, "m");
     }
 }

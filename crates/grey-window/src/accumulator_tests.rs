@@ -1,3 +1,5 @@
+//! Accumulators against plain lists, and their parts against the whole.
+
 use proptest::prelude::*;
 
 use super::*;

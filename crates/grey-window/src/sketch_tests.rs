@@ -1,3 +1,5 @@
+//! The sketch against exact quantiles, and its parts against the whole.
+
 use proptest::prelude::*;
 
 use super::*;

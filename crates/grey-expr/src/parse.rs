@@ -168,9 +168,10 @@ fn from_cel(scanned: &Scanned, errors: cel::ParseErrors) -> ExprError {
     let offset = scanned.positions.get((column.max(1) - 1) as usize).map_or(scanned.end, |p| *p as usize);
     let problem = match line {
         "" => "the condition cannot be read".into(),
+        line if line.contains("has() macro") => "has() asks for a label or a stream's field".into(),
         line => format!("the condition cannot be read ({})", line.trim_start_matches("Syntax error: ")),
     };
-    ExprError::new(offset, problem, "a condition such as temperature > 85°C && pressure < 2 bar")
+    ExprError::new(offset, problem, "a condition such as temperature > 85°C, has(attributes.line)")
 }
 
 struct Reader<'a> {
@@ -347,7 +348,7 @@ fn member(operand: &Ast, field: &str, test: bool, at: usize) -> Result<Kind, Exp
         (Kind::Stream(stream), false) => Kind::Stream(format!("{stream}.{field}")),
         (Kind::Stream(stream), true) => Kind::HasStream(format!("{stream}.{field}")),
         (Kind::Value, false) => Kind::ValueField(field.into()),
-        // A stream's name in a dotted label: `attributes.a.b` is the label `a.b`.
+        // A label's name may hold dots: `attributes.a.b` is the label `a.b`.
         (Kind::Attribute(name), false) => Kind::Attribute(format!("{name}.{field}")),
         (Kind::Attribute(name), true) => Kind::HasAttribute(format!("{name}.{field}")),
         _ => {

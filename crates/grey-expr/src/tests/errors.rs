@@ -103,7 +103,7 @@ fn mistakes_of_names_types_and_units_point_at_their_character() {
         ("attributes > 1", 0, "attributes by itself", ""),
         ("attributes[1] == \"a\"", 10, "only attributes and value have [ ]", ""),
         ("device.foo == \"a\"", 6, "no field \"foo\"", ""),
-        ("has(level)", 3, "has() asks", ""),
+        ("has(level)", 4, "has() asks", ""),
         ("stream(level) > 1", 6, "stream() takes one name", ""),
         ("stream(\"\") > 1", 7, "name is empty", ""),
         ("pressure * pressure > 4 bar", 0, "unit is not known", ""),

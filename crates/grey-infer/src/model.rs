@@ -51,7 +51,7 @@ pub fn build(manifest: Manifest, file: &[u8]) -> Result<Arc<dyn Model>, ModelErr
     }
     let found = digest_of(file);
     if found != manifest.digest {
-        let (path, expected) = (manifest.file.clone(), manifest.digest.clone());
+        let (path, expected) = (manifest.file, manifest.digest);
         return Err(ModelError::Digest { path, expected, found });
     }
     let input_len = manifest.input_len();
@@ -226,8 +226,7 @@ impl Loaded {
 
 /// A number that must be a probability; rounding is taken off.
 fn probability(value: f64) -> Result<f64, ModelError> {
-    // Written so that a NaN is refused.
-    if !(value >= -PROBABILITY_SLACK && value <= 1.0 + PROBABILITY_SLACK) {
+    if !(-PROBABILITY_SLACK..=1.0 + PROBABILITY_SLACK).contains(&value) {
         let problem = "which is not between 0 and 1: end the network with a sigmoid or softmax, or give another kind";
         return Err(ModelError::Output { found: value, problem: problem.to_owned() });
     }

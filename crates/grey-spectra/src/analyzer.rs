@@ -11,6 +11,7 @@ use grey_model::Name;
 use realfft::num_complex::Complex64;
 use realfft::{RealFftPlanner, RealToComplex};
 
+use crate::samples::usable;
 use crate::spec::{SpectrumError, SpectrumSpec};
 
 /// A signal whose RMS is below this share of its mean does not move: what is left is rounding.
@@ -155,8 +156,7 @@ impl Analyzer {
     /// The numbers of one frame: exactly `size` finite samples of at most [`SAMPLE_ABS_MAX`](crate::SAMPLE_ABS_MAX)
     /// each, else nothing.
     pub fn analyze(&self, frame: &[f64], time_ms: i64) -> Option<Features> {
-        let usable = |sample: &f64| sample.abs() <= crate::SAMPLE_ABS_MAX;
-        if frame.len() != self.inner.spec.size || !frame.iter().all(usable) {
+        if frame.len() != self.inner.spec.size || !frame.iter().all(|sample| usable(*sample)) {
             return None;
         }
         self.analyze_in(frame, time_ms, &mut self.workspace())

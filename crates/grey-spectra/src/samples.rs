@@ -21,6 +21,11 @@ const JITTER_ARRAY_SHARE: f64 = 0.125;
 /// Version of the saved form.
 const VERSION: u8 = 1;
 
+/// False for a NaN, too.
+pub(crate) fn usable(sample: f64) -> bool {
+    sample.abs() <= SAMPLE_ABS_MAX
+}
+
 /// Samples of one series that wait for their frame.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Samples {
@@ -58,8 +63,7 @@ impl Samples {
         }
         let mut workspace: Option<Workspace> = None;
         for (i, &sample) in samples.iter().enumerate() {
-            // Written so that a NaN is refused.
-            if !(sample.abs() <= SAMPLE_ABS_MAX) {
+            if !usable(sample) {
                 self.not_finite = self.not_finite.saturating_add(1);
                 self.restart();
                 continue;
@@ -173,7 +177,7 @@ impl Samples {
         for _ in 0..count {
             let place = samples.clone();
             let sample = samples.f64()?;
-            if !(sample.abs() <= SAMPLE_ABS_MAX) {
+            if !usable(sample) {
                 return Err(place.invalid("sample"));
             }
             buffer.push(sample);

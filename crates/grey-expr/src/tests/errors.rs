@@ -106,7 +106,7 @@ fn mistakes_of_names_types_and_units_point_at_their_character() {
         ("has(level)", 4, "has() asks", ""),
         ("stream(level) > 1", 6, "stream() takes one name", ""),
         ("stream(\"\") > 1", 7, "name is empty", ""),
-        ("pressure * pressure > 4 bar", 0, "unit is not known", ""),
+        ("pressure * pressure > 4 bar", 22, "unit is not known", ""),
         ("[1, 2] == 1", 0, "a list stands only behind in", ""),
         ("device.startsWith(1)", 18, "1 is a number, not a text", ""),
         ("quality > 1", 8, "do not compare", ""),

@@ -267,6 +267,34 @@ fn a_sliding_window_says_when_it_lost_values() {
 }
 
 #[test]
+fn a_dense_sliding_window_is_its_values_whenever_it_is_saved() {
+    let spec = spec(Assigner::Sliding { size_ms: 2_000, every_ms: 100 }, 50);
+    let (mut key, mut twin) = (KeyWindows::default(), KeyWindows::default());
+    let (mut out, mut twins) = (Vec::new(), Vec::new());
+    let value = |n: i64| (n * 7_919 % 1_009) as f64 / 8.0;
+    for n in 0..3_000_i64 {
+        // Pairs come in the wrong order.
+        let n = n ^ 1;
+        let time_ms = T0 + n * 7;
+        assert_eq!(key.add(&spec, time_ms, time_ms, value(n), &mut out), Placed::Taken);
+        twin.add(&spec, time_ms, time_ms, value(n), &mut twins);
+        if n % 37 == 0 {
+            key = restored(&spec, &saved(&key));
+        }
+    }
+    assert_eq!((saved(&key), &out), (saved(&twin), &twins));
+    assert!(out.len() > 190);
+    for closed in out {
+        let held = (0..3_000).filter(|n| (closed.start_ms..closed.end_ms).contains(&(T0 + n * 7)));
+        let held: Vec<f64> = held.map(value).collect();
+        // Eighths are exact.
+        assert_eq!(closed.accumulator.get(Field::Sum), Some(held.iter().sum::<f64>()));
+        assert_eq!(closed.accumulator.count(), held.len() as u64);
+        assert_eq!(closed.accumulator.get(Field::Last), held.last().copied());
+    }
+}
+
+#[test]
 fn panes_are_bounded_even_under_a_definition_that_was_not_checked() {
     let mut spec = minute();
     spec.lateness_ms = DAYS_400;

@@ -12,6 +12,7 @@ pub mod load;
 pub mod mix;
 pub mod outbox;
 pub mod paced;
+pub mod peers;
 pub mod ports;
 pub mod process;
 pub mod publisher;

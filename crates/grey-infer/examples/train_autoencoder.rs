@@ -16,6 +16,7 @@ Trains an autoencoder on a recording of usual operation, of scalars in windows o
   --stream STREAM                 the readings to learn
   --input FILE                    NDJSON or CSV
   --out DIR                       the model directory
+  --device NAME                   only this device's readings [all]
   --window ROWS                   readings in one inference [1]
   --every ROWS                    readings from one inference to the next [1]
   --hidden COUNT                  width of the outer layers [the input's, at most 64]
@@ -24,8 +25,9 @@ Trains an autoencoder on a recording of usual operation, of scalars in windows o
   --rate NUMBER                   learning rate [0.01]
   --share PART                    part of the recording that may be flagged [0.001]
   --seed NUMBER                   [1]";
-const OPTIONS: [&str; 13] = [
-    "name", "version", "stream", "input", "out", "window", "every", "hidden", "code", "epochs", "rate", "share", "seed",
+const OPTIONS: [&str; 14] = [
+    "name", "version", "stream", "input", "out", "window", "every", "hidden", "code", "epochs", "rate", "share",
+    "seed", "device",
 ];
 /// Longest step of one weight: an outlier must not undo what was learnt.
 const GRADIENT_MAX: f32 = 1.0;
@@ -70,7 +72,7 @@ impl Layer {
 
 fn main() -> Result<(), Failure> {
     let options = Options::read(USAGE, &OPTIONS)?;
-    let recording = Recording::read(options.text("input")?, options.text("stream")?)?;
+    let recording = Recording::read(&options)?;
     let window: usize = options.number("window", 1)?;
     if window == 0 {
         return Err("--window must be at least 1".into());

@@ -15,6 +15,7 @@ Grows an isolation forest from a recording of usual operation.
   --stream STREAM                 the readings to learn
   --input FILE                    NDJSON or CSV
   --out DIR                       the model directory
+  --device NAME                   only this device's readings [all]
   --window ROWS                   readings in one inference [1]
   --every ROWS                    readings from one inference to the next [1]
   --trees COUNT                   [100]
@@ -25,8 +26,8 @@ const OPTIONS: [&str; 10] =
     ["name", "version", "stream", "input", "out", "window", "every", "trees", "sample", "share"];
 
 fn main() -> Result<(), Failure> {
-    let options = Options::read(USAGE, &[&OPTIONS[..], &["seed"]].concat())?;
-    let recording = Recording::read(options.text("input")?, options.text("stream")?)?;
+    let options = Options::read(USAGE, &[&OPTIONS[..], &["device", "seed"]].concat())?;
+    let recording = Recording::read(&options)?;
     let window: usize = options.number("window", 1)?;
     if window == 0 {
         return Err("--window must be at least 1".into());

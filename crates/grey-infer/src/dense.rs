@@ -89,7 +89,17 @@ impl Layer {
 
     fn run(&self, input: &[f32], output: &mut [f32]) {
         output.copy_from_slice(&self.bias);
-        for (x, weights) in input.iter().zip(self.by_input.chunks_exact(self.outputs)) {
+        // Four inputs at a time: the same sums in the same order, with a quarter of the loads and stores.
+        let (fours, rest) = input.as_chunks::<4>();
+        let (weights_of_fours, weights_of_rest) = self.by_input.split_at(fours.len() * 4 * self.outputs);
+        for ([a, b, c, d], weights) in fours.iter().zip(weights_of_fours.chunks_exact(4 * self.outputs)) {
+            let (first, second) = weights.split_at(2 * self.outputs);
+            let ((wa, wb), (wc, wd)) = (first.split_at(self.outputs), second.split_at(self.outputs));
+            for ((((sum, wa), wb), wc), wd) in output.iter_mut().zip(wa).zip(wb).zip(wc).zip(wd) {
+                *sum = *sum + a * wa + b * wb + c * wc + d * wd;
+            }
+        }
+        for (x, weights) in rest.iter().zip(weights_of_rest.chunks_exact(self.outputs)) {
             for (sum, weight) in output.iter_mut().zip(weights) {
                 *sum += x * weight;
             }

@@ -50,7 +50,9 @@ pub(crate) struct Recording {
 impl Recording {
     /// Reads NDJSON (one object a line with `value`, and if it has them `stream`, `device`, `unit`) or CSV whose header
     /// names a column `value`, and if it has them the same others. Values are numbers, in NDJSON also lists of them.
-    pub(crate) fn read(path: &str, stream: &str) -> Result<Self, Failure> {
+    pub(crate) fn read(options: &Options) -> Result<Self, Failure> {
+        let (path, stream) = (options.text("input")?, options.text("stream")?);
+        let only = options.text("device").ok();
         let mut recording = Self { devices: BTreeMap::new(), features: 0, unit: None };
         let mut header: Option<Vec<String>> = None;
         let file = fs::File::open(path).map_err(|error| format!("{path}: {error}"))?;
@@ -61,9 +63,9 @@ impl Recording {
                 continue;
             }
             if line.trim_start().starts_with('{') {
-                recording.take_json(&line, stream).map_err(place)?;
+                recording.take_json(&line, stream, only).map_err(place)?;
             } else if let Some(names) = &header {
-                recording.take_csv(&line, names, stream).map_err(place)?;
+                recording.take_csv(&line, names, stream, only).map_err(place)?;
             } else {
                 header = Some(line.split(',').map(|name| name.trim().to_lowercase()).collect());
             }
@@ -74,9 +76,10 @@ impl Recording {
         Ok(recording)
     }
 
-    fn take_json(&mut self, line: &str, stream: &str) -> Result<(), Failure> {
+    fn take_json(&mut self, line: &str, stream: &str, only: Option<&str>) -> Result<(), Failure> {
         let event: serde_json::Value = serde_json::from_str(line)?;
-        if event["stream"].as_str().is_some_and(|of| of != stream) {
+        let device = event["device"].as_str().unwrap_or_default();
+        if event["stream"].as_str().is_some_and(|of| of != stream) || only.is_some_and(|only| only != device) {
             return Ok(());
         }
         let numbers = match event["value"].as_array() {
@@ -84,17 +87,18 @@ impl Recording {
             None => event["value"].as_f64().map(|number| vec![number]),
         };
         let numbers = numbers.ok_or("value is neither a number nor a list of numbers")?;
-        self.take(event["device"].as_str().unwrap_or_default(), event["unit"].as_str(), &numbers)
+        self.take(device, event["unit"].as_str(), &numbers)
     }
 
-    fn take_csv(&mut self, line: &str, names: &[String], stream: &str) -> Result<(), Failure> {
+    fn take_csv(&mut self, line: &str, names: &[String], stream: &str, only: Option<&str>) -> Result<(), Failure> {
         let cells: Vec<&str> = line.split(',').map(str::trim).collect();
         let cell = |name: &str| names.iter().position(|n| n == name).and_then(|i| cells.get(i).copied());
-        if cell("stream").is_some_and(|of| of != stream) {
+        let device = cell("device").unwrap_or_default();
+        if cell("stream").is_some_and(|of| of != stream) || only.is_some_and(|only| only != device) {
             return Ok(());
         }
         let value: f64 = cell("value").ok_or("no column `value`")?.parse()?;
-        self.take(cell("device").unwrap_or_default(), cell("unit").filter(|unit| !unit.is_empty()), &[value])
+        self.take(device, cell("unit").filter(|unit| !unit.is_empty()), &[value])
     }
 
     fn take(&mut self, device: &str, unit: Option<&str>, numbers: &[f64]) -> Result<(), Failure> {

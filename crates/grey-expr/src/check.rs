@@ -456,7 +456,7 @@ fn two(nums: Vec<Num>, at: usize) -> Result<[Num; 2], ExprError> {
 }
 
 fn compare_bools(op: Operator, a: Bool, b: Bool) -> Bool {
-    Bool::CompareBool { equal: op == Operator::Equal, sides: Box::new((a, b)) }
+    Bool::Agree { equal: op == Operator::Equal, sides: Box::new((a, b)) }
 }
 
 /// The stream to the left, if it is one of both.

@@ -77,7 +77,7 @@ pub(crate) enum Bool {
     },
     CompareNum(Operator, Box<(Num, Num)>),
     CompareText(Operator, Box<(Text, Text)>),
-    CompareBool {
+    Agree {
         equal: bool,
         sides: Box<(Bool, Bool)>,
     },
@@ -236,7 +236,7 @@ impl Bool {
                 (Some(a), Some(b)) => operator.orders(a.cmp(b)).into(),
                 _ => Truth::Unknown,
             },
-            Self::CompareBool { equal, sides } => match (sides.0.eval(inputs), sides.1.eval(inputs)) {
+            Self::Agree { equal, sides } => match (sides.0.eval(inputs), sides.1.eval(inputs)) {
                 (Truth::Unknown, _) | (_, Truth::Unknown) => Truth::Unknown,
                 (a, b) => ((a == b) == *equal).into(),
             },

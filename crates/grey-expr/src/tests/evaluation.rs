@@ -225,7 +225,9 @@ fn conditions_in_words() {
 #[test]
 fn a_condition_is_cheap_to_clone_and_keeps_its_text() {
     let expr = compiled("  a > 1\t&& b > 2 ");
-    assert_eq!(expr.clone().text(), "a > 1\t&& b > 2");
+    let clone = expr.clone();
+    assert_eq!((clone.text(), names(&clone)), (expr.text(), vec!["a", "b"]));
+    assert_eq!(expr.text(), "a > 1\t&& b > 2");
     assert_eq!(names(&expr), ["a", "b"]);
     assert_eq!(expr.unit_of(7), None);
 }

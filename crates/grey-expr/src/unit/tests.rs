@@ -50,7 +50,7 @@ fn units_of_industry_convert_exactly_where_they_are_exact() {
         assert_eq!(convert(value, from, to), Some(expected), "{value} {from} in {to}");
     }
     let psi = convert(1.0, "psi", "Pa").unwrap();
-    assert!((psi - 6894.757_293_168_361).abs() < 1e-9, "{psi}");
+    assert!((psi - 6_894.757_293_168_361).abs() < 1e-9, "{psi}");
     let hp = convert(1.0, "hp", "W").unwrap();
     assert!((hp - 745.699_871_582_270_2).abs() < 1e-9, "{hp}");
 }

@@ -242,10 +242,7 @@ impl Accumulator {
             Field::Avg => return None,
             Field::Stddev => {
                 let deviation = self.extra.as_ref()?.deviation?;
-                if self.count < 2 {
-                    return None;
-                }
-                (deviation.squares.max(0.0) / (count - 1.0)).sqrt()
+                (deviation.squares.max(0.0) / count).sqrt()
             }
             Field::Rate => {
                 // The later is never below the earlier: the difference fits unsigned.

@@ -15,7 +15,7 @@ pub enum Field {
     Count,
     /// The sum.
     Sum,
-    /// The standard deviation of the sample (divided by n - 1); none for fewer than two values.
+    /// Standard deviation of the values (of the population, divided by n, not of a sample).
     Stddev,
     /// The value of the earliest time; of several, the least.
     First,

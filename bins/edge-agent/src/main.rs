@@ -1,12 +1,12 @@
 //! The agent of a site: takes what devices send, decides locally, and hands
 //! everything to a hub exactly once.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use grey_config::Loaded;
-use grey_edge::{EdgeConfig, EdgeNode};
+use grey_edge::{ConfigSource, EdgeConfig, EdgeNode};
 use grey_service::{Daemon, RELEASE, REVISION, RunArgs, Signal, Signals, announce, environment};
 
 struct EdgeAgent;
@@ -33,8 +33,9 @@ impl Daemon for EdgeAgent {
 
     async fn run(loaded: Loaded<EdgeConfig>, args: RunArgs, data_dir: PathBuf) -> anyhow::Result<()> {
         let mut signals = Signals::listen().context("cannot listen to signals")?;
-        let mut config = loaded.config;
-        let mut node = EdgeNode::start(config.clone(), &data_dir).await?;
+        let config = loaded.config;
+        let source = ConfigSource { path: args.config, environment: environment() };
+        let mut node = EdgeNode::start_from(config.clone(), Some(source), &data_dir).await?;
         node.metrics().build_info("edge", RELEASE, REVISION);
         for note in node.notes() {
             tracing::error!("the data directory was damaged: {note}");
@@ -42,12 +43,13 @@ impl Daemon for EdgeAgent {
         for (kind, address) in node.addresses() {
             announce(kind, *address);
         }
-        tracing::info!(site = %config.site_id, data = %data_dir.display(), "edge agent is up");
+        let runtimes = grey_edge::runtimes().join(", ");
+        tracing::info!(site = %config.site_id, data = %data_dir.display(), runtimes, "edge agent is up");
         loop {
             tokio::select! {
                 signal = signals.next() => match signal {
                     Signal::Stop => break,
-                    Signal::Reload => config = reload(&node, config, &args.config).await,
+                    Signal::Reload => reload(&node).await,
                 },
                 error = node.failed() => return Err(error).context("the store failed; nothing more is accepted"),
             }
@@ -58,33 +60,18 @@ impl Daemon for EdgeAgent {
 }
 
 /// Takes over what a running agent can; any error keeps everything as it is.
-async fn reload(node: &EdgeNode, old: EdgeConfig, path: &Path) -> EdgeConfig {
-    let new = match EdgeConfig::load(path, &environment()) {
-        Ok(loaded) => loaded.config,
-        Err(errors) => {
-            tracing::error!("the configuration stays as it was: {errors}");
-            return old;
+async fn reload(node: &EdgeNode) {
+    match node.reload().await {
+        Ok(reloaded) => {
+            for key in &reloaded.needs_restart {
+                tracing::warn!(key, "changed in the file, but only a restart applies it");
+            }
+            for warning in &reloaded.warnings {
+                tracing::warn!("{warning}");
+            }
+            tracing::info!(changed = ?reloaded.changed, "rules, models and forwarding are those of the file now");
         }
-    };
-    for change in EdgeConfig::diff(&old, &new).iter().filter(|change| change.restart) {
-        tracing::warn!(key = change.key_path, "changed in the file, but only a restart applies it");
-    }
-    let rules = match new.rule_set() {
-        Ok(rules) => rules,
-        Err(error) => {
-            tracing::error!(%error, "the rules stay as they were");
-            return old;
-        }
-    };
-    match node.set_rules(rules).await {
-        Ok(()) => {
-            tracing::info!("rules and forwarding are those of the file now");
-            EdgeConfig { local_processing: new.local_processing, forward: new.forward, ..old }
-        }
-        Err(reason) => {
-            tracing::error!(reason, "the rules stay as they were");
-            old
-        }
+        Err(error) => tracing::error!("everything stays as it was: {error}"),
     }
 }
 

@@ -6,11 +6,14 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use serde_json::{Value as Json, json};
 
+/// The sequence of an event whose number the answering tier does not know; `seq` is left out then.
+pub const UNNUMBERED: Seq = Seq::MAX;
+
 /// One event of a list, borrowed from wherever it was decoded to.
 ///
 /// | Member | Meaning |
 /// |---|---|
-/// | `site`, `epoch`, `lane`, `seq` | the identity: unique in the federation for ever |
+/// | `site`, `epoch`, `lane`, `seq` | the identity: unique in the federation for ever; `seq` is left out where it is not known |
 /// | `device`, `stream`, `kind`, `value` | what was measured; `value` is a boolean, number, string, array or object of numbers |
 /// | `ts` | the device's own time, RFC 3339 in UTC with milliseconds |
 /// | `stamp` | the site's hybrid logical clock, its physical part, RFC 3339 |
@@ -46,7 +49,7 @@ impl EventJson<'_> {
         let count = json!({"type": "integer", "minimum": 0});
         json!({
             "type": "object",
-            "required": ["site", "epoch", "lane", "seq", "device", "stream", "kind", "value", "ts", "stamp", "hlc", "received", "quality"],
+            "required": ["site", "epoch", "lane", "device", "stream", "kind", "value", "ts", "stamp", "hlc", "received", "quality"],
             "properties": {
                 "site": text, "epoch": count, "seq": count,
                 "lane": {"enum": grey_model::Lane::ALL.map(grey_model::Lane::as_str)},
@@ -87,7 +90,9 @@ impl Serialize for EventJson<'_> {
         map.serialize_entry("site", key.site.as_str())?;
         map.serialize_entry("epoch", &key.epoch.0)?;
         map.serialize_entry("lane", key.lane.as_str())?;
-        map.serialize_entry("seq", &seq)?;
+        if seq != UNNUMBERED {
+            map.serialize_entry("seq", &seq)?;
+        }
         map.serialize_entry("device", event.device.as_str())?;
         map.serialize_entry("stream", event.stream.as_str())?;
         map.serialize_entry("kind", event.kind.as_str())?;

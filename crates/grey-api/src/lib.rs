@@ -24,7 +24,7 @@ mod stall;
 
 pub use cursor::{CURSOR_BYTES_MAX, Cursor, CursorError, Position};
 pub use dashboard::dashboard_route;
-pub use event::{EventJson, event_json};
+pub use event::{EventJson, UNNUMBERED, event_json};
 pub use guard::harden;
 pub use health::{Readiness, health_routes};
 pub use metrics::{Metrics, metrics_route};

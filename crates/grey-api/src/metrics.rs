@@ -11,6 +11,7 @@ mod exposition;
 mod histogram;
 pub mod names;
 mod process;
+mod rules;
 mod sites;
 mod tiers;
 
@@ -29,6 +30,9 @@ pub use edge::{EdgeMetrics, Protocol, RefusalReason};
 pub use exposition::Exposition;
 use histogram::Histograms;
 use names::{Kind, Metric};
+pub use rules::{
+    EffectKind, EffectMetrics, EffectOutcome, ModelFigures, RULES_SHOWN_MAX, RuleFigures, RulesFigures, RulesMetrics,
+};
 pub use sites::{SITES_MAX, SiteFigures, SiteLabels, SiteState, SiteTable};
 pub(crate) use tiers::HttpMetrics;
 pub use tiers::{

@@ -289,7 +289,7 @@ fn problem_schema() -> Json {
             "errors": {"type": "array", "items": {
                 "type": "object",
                 "required": ["detail"],
-                "properties": {"detail": text, "parameter": text, "pointer": text, "line": {"type": "integer"}},
+                "properties": {"detail": text, "parameter": text, "pointer": text, "file": text, "line": {"type": "integer"}, "column": {"type": "integer"}},
             }},
             "errors_omitted": {"type": "integer"},
         },

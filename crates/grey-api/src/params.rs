@@ -105,7 +105,7 @@ impl Params {
                 if problem.detail.is_none() {
                     problem.detail = problem.errors.first().map(|fault| match &fault.place {
                         Place::Parameter(name) => format!("parameter '{name}': {}", fault.detail),
-                        Place::Line(_) | Place::Pointer(_) => fault.detail.clone(),
+                        _ => fault.detail.clone(),
                     });
                 }
                 Err(problem)

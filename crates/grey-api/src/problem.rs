@@ -30,6 +30,15 @@ pub enum Place {
     Line(u64),
     /// A value of a JSON body, as a JSON pointer.
     Pointer(String),
+    /// A place in a file that the request made the node read; line and column from 1, 0 where it has none.
+    Source {
+        /// The file.
+        file: String,
+        /// The line.
+        line: u64,
+        /// The column.
+        column: u64,
+    },
 }
 
 /// One thing that is wrong with a request.
@@ -43,11 +52,18 @@ pub struct Fault {
 
 impl Serialize for Fault {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(2))?;
+        let mut map = serializer.serialize_map(None)?;
         match &self.place {
             Place::Parameter(name) => map.serialize_entry("parameter", name)?,
             Place::Line(line) => map.serialize_entry("line", line)?,
             Place::Pointer(pointer) => map.serialize_entry("pointer", pointer)?,
+            Place::Source { file, line, column } => {
+                map.serialize_entry("file", file)?;
+                if *line > 0 {
+                    map.serialize_entry("line", line)?;
+                    map.serialize_entry("column", column)?;
+                }
+            }
         }
         map.serialize_entry("detail", &self.detail)?;
         map.end()
@@ -140,6 +156,11 @@ impl Problem {
             "method-not-allowed",
             "The method is not offered; see the Allow header",
         )
+    }
+
+    /// What the request asks for does not go with how things stand (409).
+    pub fn conflict() -> Self {
+        Self::new(StatusCode::CONFLICT, "conflict", "That does not go with how things stand")
     }
 
     /// The request took too long: to arrive where it has a body (408), else to be answered (503).
@@ -352,6 +373,7 @@ mod tests {
             Problem::cross_origin(),
             Problem::not_found(),
             Problem::method_not_allowed(),
+            Problem::conflict(),
             Problem::timed_out(true, 1),
             Problem::timed_out(false, 1),
             Problem::body_too_large(1),

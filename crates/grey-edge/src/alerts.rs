@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use grey_api::event_json;
+use grey_api::{UNNUMBERED, event_json};
 use grey_ingest::Broker;
 use grey_ingest::mqtt::codec::Qos;
 use grey_model::{Epoch, Event, Kind, Lane, SiteId, StreamKey};
@@ -23,18 +23,12 @@ impl AlertBook {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().rev().cloned().collect()
     }
 
-    /// Takes note of an alert and publishes it at the site on
-    /// `alerts/{device}/{stream}`. The sequence is not known here and left 0.
+    /// Takes note of an alert and publishes it at the site on `alerts/{device}/{stream}`.
     pub(crate) fn raise(&self, site: &SiteId, event: &Event, broker: &Broker) {
         if event.kind != Kind::Alert {
             return;
         }
-        let key = StreamKey { site: site.clone(), epoch: Epoch::default(), lane: Lane::Critical };
-        let Ok(mut json) = serde_json::to_value(event_json(&key, 0, event)) else { return };
-        if let Some(fields) = json.as_object_mut() {
-            fields.remove("seq");
-            fields.remove("epoch");
-        }
+        let json = alert_value(site, event);
         let topic = format!("alerts/{}/{}", event.device, event.stream);
         if let Err(fault) = broker.publish(&topic, json.to_string().into(), Qos::AtLeastOnce, false) {
             tracing::warn!(topic, ?fault, "an alert could not be published at the site");
@@ -45,4 +39,19 @@ impl AlertBook {
             recent.pop_front();
         }
     }
+}
+
+/// An alert as those at the site see it: without epoch and sequence, which are not known when it is told.
+fn alert_value(site: &SiteId, event: &Event) -> Json {
+    let key = StreamKey { site: site.clone(), epoch: Epoch::default(), lane: Lane::Critical };
+    let mut json = serde_json::to_value(event_json(&key, UNNUMBERED, event)).unwrap_or_default();
+    if let Some(fields) = json.as_object_mut() {
+        fields.remove("epoch");
+    }
+    json
+}
+
+/// The alert as JSON text.
+pub(crate) fn alert_json(site: &SiteId, event: &Event) -> String {
+    alert_value(site, event).to_string()
 }

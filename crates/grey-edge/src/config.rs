@@ -7,7 +7,9 @@ use grey_config::{
 };
 use grey_ingest::topic::{DEFAULT_PATTERN, TopicMap};
 use grey_model::{Lane, SiteId};
-use grey_rules::{Forward, NoModels, RuleError, RuleSet, RuleSpec, Rules};
+use grey_rules::{Action, Forward, Library, Limits, NoModels, RuleError, RuleSet, RuleSpec, Rules, Streams};
+
+use crate::webhook::check_url;
 use std::path::PathBuf;
 
 #[cfg(test)]
@@ -17,6 +19,8 @@ mod tests;
 const HUB_ADDRESSES_MAX: usize = 16;
 /// The outbox's share of `hardware.storage`: the other half is for the intake, the system and logs.
 const QUEUE_SHARE_OF_STORAGE: u64 = 2;
+/// Threads that evaluate events.
+const WORKERS_MAX: u16 = 64;
 /// The outbox where neither `queue.max_bytes` nor `hardware.storage` says how large.
 const QUEUE_BYTES_DEFAULT: Size = Size::from_mb(1_000);
 
@@ -143,8 +147,26 @@ section! {
     pub struct LocalProcessing {
         /// False runs none of the rules.
         pub enabled: bool = true,
+        /// The models that anomaly rules name.
+        pub models: ModelSettings = ModelSettings::default(),
+        /// The streams that exist and the unit of each. With it a condition over another one is an error.
+        pub streams: Streams = Streams::default(),
+        /// Bounds on what devices and rules may cause.
+        pub limits: Limits = Limits::default(),
+        /// Threads that evaluate events besides the one that takes them, 0 to 64.
+        pub workers: u16 = 0,
         /// The rules.
         pub rules: Vec<RuleSpec> = Vec::new(),
+    }
+}
+
+section! {
+    /// The models that anomaly rules name.
+    pub struct ModelSettings {
+        /// Where they are: DIR/NAME/VERSION/manifest.json. Default: models in the data directory.
+        pub dir: Option<PathBuf> = None,
+        /// Looks every 30 s for versions that came or went. Without it SIGHUP and POST /v1/rules/reload do.
+        pub watch: bool = false,
     }
 }
 
@@ -262,14 +284,55 @@ impl EdgeConfig {
         }
     }
 
-    /// The rules in force: those of `local_processing`, none where it is not enabled.
+    /// The rules in force: those of `local_processing`, none where it is not enabled. Without models.
     pub fn rule_set(&self) -> Result<RuleSet, RuleError> {
-        let rules = if self.local_processing.enabled { self.rules() } else { Rules::new(Vec::new(), self.forward) };
-        RuleSet::compile(&rules, &NoModels)
+        self.rule_set_with(&NoModels)
+    }
+
+    /// The rules in force, with the models of a library.
+    pub fn rule_set_with(&self, library: &dyn Library) -> Result<RuleSet, RuleError> {
+        let mut rules = self.rules();
+        if !self.local_processing.enabled {
+            rules.rules.clear();
+        }
+        RuleSet::compile(&rules, library)
     }
 
     fn rules(&self) -> Rules {
-        Rules::new(self.local_processing.rules.clone(), self.forward)
+        let local = &self.local_processing;
+        Rules {
+            streams: local.streams.clone(),
+            limits: local.limits.clone(),
+            ..Rules::new(local.rules.clone(), self.forward)
+        }
+    }
+
+    /// What actions ask of the world that the rules do not know.
+    fn check_actions(&self, check: &mut Check<'_>) {
+        for (n, rule) in self.local_processing.rules.iter().enumerate() {
+            let (action, actions) = match rule {
+                RuleSpec::Threshold(rule) => (&rule.action, &rule.actions),
+                RuleSpec::Anomaly(rule) => (&rule.action, &rule.actions),
+                _ => continue,
+            };
+            let numbered = actions.iter().enumerate().map(|(m, action)| (format!("actions[{m}]"), action));
+            for (key, action) in std::iter::once(("action".to_owned(), action)).chain(numbered) {
+                let key = format!("edge.local_processing.rules[{n}].{key}");
+                match action {
+                    Action::Webhook(webhook) => {
+                        if let Err(problem) = check_url(webhook.url.text()) {
+                            let problem = format!("{:?} {problem}", webhook.url.text());
+                            check.reject(&format!("{key}.webhook.url"), problem, "http://HOST:PORT/PATH");
+                        }
+                    }
+                    Action::Publish(publish) if publish.topic.text().contains(['+', '#', '\0']) => {
+                        let problem = format!("{:?} holds a wildcard", publish.topic.text());
+                        check.reject(&format!("{key}.publish.topic"), problem, "one topic");
+                    }
+                    _ => {}
+                }
+            }
+        }
     }
 
     fn check_rules(&self, check: &mut Check<'_>) {
@@ -286,7 +349,14 @@ impl EdgeConfig {
 
 impl TierConfig for EdgeConfig {
     const ROOT: &'static str = "edge";
-    const LIVE: &'static [&'static str] = &["local_processing", "forward"];
+    const LIVE: &'static [&'static str] = &[
+        "local_processing.enabled",
+        "local_processing.models.watch",
+        "local_processing.streams",
+        "local_processing.limits",
+        "local_processing.rules",
+        "forward",
+    ];
 
     fn resolve(mut self) -> Self {
         self.queue.max_bytes = Some(Size::from_bytes(self.queue_bytes_max()));
@@ -322,7 +392,9 @@ impl TierConfig for EdgeConfig {
         let retention = Duration::from_millis(30 * day.as_millis());
         check.within("edge.storage.intake_retention", &self.storage.intake_retention, Duration::default(), retention);
         check.within("edge.storage.intake_max_bytes", &self.storage.intake_max_bytes, Size::from_mb(16), most);
+        check.within("edge.local_processing.workers", &self.local_processing.workers, 0, WORKERS_MAX);
         self.check_rules(check);
+        self.check_actions(check);
     }
 
     fn inactive(&self) -> Vec<Inactive> {
@@ -340,10 +412,6 @@ impl TierConfig for EdgeConfig {
         keys.note(self.connectivity.offline_buffer.is_some(), "connectivity.offline_buffer", buffer);
         let stream = "the uplink streams without waiting for it";
         keys.note(self.connectivity.sync_interval.is_some(), "connectivity.sync_interval", stream);
-        for (n, rule) in self.local_processing.rules.iter().enumerate() {
-            let key = format!("local_processing.rules[{n}]");
-            keys.note(matches!(rule, RuleSpec::Anomaly(_)), &key, "models do not run yet");
-        }
         for lane in Lane::ALL {
             let key = format!("queue.on_full.{lane}");
             let blocks = "nothing is dropped yet: a full outbox makes devices wait";
@@ -369,9 +437,11 @@ impl TierConfig for EdgeConfig {
         if !self.local_processing.enabled && !self.local_processing.rules.is_empty() {
             warnings.push("edge.local_processing.enabled is false: no rule runs".into());
         }
-        // Anomaly rules are named by `inactive` already.
         let rules = self.rule_set().map(|rules| rules.warnings()).unwrap_or_default();
-        warnings.extend(rules.into_iter().filter(|w| w.starts_with("forward")).map(|w| format!("edge.{w}")));
+        warnings.extend(rules.into_iter().map(|warning| match warning.starts_with("forward") {
+            true => format!("edge.{warning}"),
+            false => format!("edge.local_processing: {warning}"),
+        }));
         warnings
     }
 }

@@ -4,6 +4,8 @@
 //! acknowledge, evaluate, hand blocks to the outbox. While the disk works the
 //! next round gathers: the group commit needs no timer.
 
+use std::collections::VecDeque;
+use std::fmt::Debug;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,13 +13,16 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use grey_disk::Disk;
 use grey_ingest::{Batch, IntakeSender, Refusal};
-use grey_model::{Event, Lane, Seq, StreamKey};
+use grey_model::{Lane, Seq, StreamKey};
 use grey_queue::QueueReader;
-use grey_rules::RuleSet;
+use grey_rules::{DerivedEvent, Operation, OperationError, RuleSet};
 use grey_sync::{Outbox, OutboxError, OwnStreams, Status};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
-use crate::core::{CoreConfig, CoreError, EdgeCore, LocalQuery, Opened, RoundDriver};
+use crate::core::{
+    CoreConfig, CoreError, EdgeCore, Flights, Listener, LocalQuery, Opened, OperateError, Progress, Request, RoundDriver,
+};
+use crate::syncer::ThreadSyncer;
 use crate::time::{monotonic_us, unix_ms};
 
 /// Batches that wait for the engine: with one read buffer each, the bound on
@@ -34,8 +39,10 @@ const STATUS_INTERVAL_MS: u64 = 500;
 
 /// What the engine tells its owner while it runs. Called on the engine's thread.
 pub trait EngineEvents: Send {
-    /// Rules derived events: alerts to raise, aggregates to show.
-    fn derived(&mut self, events: Vec<(Lane, Event)>);
+    /// Requests that rules ask for; each is to be answered with [`EngineHandle::answered`].
+    fn requests(&mut self, requests: VecDeque<(u64, Request)>);
+    /// How far the replay is; `None` once it is done.
+    fn recovering(&mut self, progress: Option<Progress>);
     /// A commit was made durable: events in it and how long it took, µs.
     fn committed(&mut self, events: u64, micros: u64);
     /// A batch was acknowledged this long after it was read.
@@ -44,12 +51,39 @@ pub trait EngineEvents: Send {
     fn refused(&mut self, refusal: &Refusal, events: usize);
 }
 
+/// What the engine tells at once of decisions, before any disk has them. Called on the engine's thread.
+pub trait Decisions: Send + Debug {
+    /// A rule derived an event that is new.
+    fn derived(&mut self, derived: &DerivedEvent);
+    /// A batch was evaluated this long after it was read.
+    fn decided(&mut self, events: usize, took: Duration);
+}
+
+/// Why an operation was not done.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OperateFailure {
+    /// The site still replays its intake.
+    #[error("the site is recovering")]
+    Recovering,
+    /// The rules refuse it.
+    #[error(transparent)]
+    Refused(#[from] OperationError),
+    /// The disk is full.
+    #[error("the disk is full")]
+    Full,
+    /// The engine has ended, or ends with this.
+    #[error("the engine has ended: {0}")]
+    Ended(String),
+}
+
 type Visit = Box<dyn FnOnce(&mut EdgeCore) + Send>;
 
 enum Control {
     Acked { lane: Lane, upto: u64 },
     ParentAhead(Vec<(StreamKey, Seq)>),
     Rules(Arc<RuleSet>, oneshot::Sender<Result<(), String>>),
+    Operate(Operation, oneshot::Sender<Result<(), OperateFailure>>),
+    Answered(u64),
     Visit(Visit),
     Stop,
 }
@@ -105,6 +139,19 @@ impl EngineHandle {
         told.await.map_err(|_| ended())?
     }
 
+    /// Does what a person asks for, between two events.
+    pub async fn operate(&self, operation: Operation) -> Result<(), OperateFailure> {
+        let (tell, told) = oneshot::channel();
+        let ended = || OperateFailure::Ended("it was stopped".into());
+        self.control.send(Control::Operate(operation, tell)).map_err(|_| ended())?;
+        told.await.map_err(|_| ended())?
+    }
+
+    /// A request was answered, or is given up.
+    pub fn answered(&self, request: u64) {
+        let _ = self.control.send(Control::Answered(request));
+    }
+
     /// Flushes, saves a checkpoint and ends the engine.
     pub fn stop(&self) {
         let _ = self.control.send(Control::Stop);
@@ -154,6 +201,32 @@ pub struct Engine {
     shared: Arc<Mutex<Shared>>,
     /// When the status was shared last, Unix ms.
     shared_ms: i64,
+    /// Notified when the intake's disk has something.
+    synced: Arc<Notify>,
+    flights: Flights<Waiting>,
+    arrivals: Arrivals,
+}
+
+/// Batches that were taken and are not evaluated yet: when each was read, and its events.
+type Arrivals = Arc<Mutex<Vec<(Instant, usize)>>>;
+
+/// Passes on what the core tells, with the times that the core does not know.
+#[derive(Debug)]
+struct Timed {
+    decisions: Box<dyn Decisions>,
+    arrivals: Arrivals,
+}
+
+impl Listener for Timed {
+    fn derived(&mut self, derived: &DerivedEvent) {
+        self.decisions.derived(derived);
+    }
+
+    fn evaluated(&mut self) {
+        for (arrived, events) in self.arrivals.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            self.decisions.decided(events, arrived.elapsed());
+        }
+    }
 }
 
 impl std::fmt::Debug for Engine {
@@ -184,15 +257,29 @@ impl Engine {
             outbox: core.outbox(),
             query: core.local_query(),
         };
-        let engine = Self { core, batches, control, outbox_ready, recovered, shared, shared_ms: 0 };
+        let engine = Self {
+            core,
+            batches,
+            control,
+            outbox_ready,
+            recovered,
+            shared,
+            shared_ms: 0,
+            synced: Arc::default(),
+            flights: Flights::default(),
+            arrivals: Arc::default(),
+        };
         Ok((engine, handle, opened))
     }
 
     /// Runs until [`EngineHandle::stop`] or a failure of the disk. Blocks the calling thread.
-    pub fn run(mut self, events: &mut dyn EngineEvents) -> Result<(), CoreError> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(|source| {
-            CoreError::Io { action: "start the timer of", path: PathBuf::from("the engine"), source }
-        })?;
+    pub fn run(mut self, events: &mut dyn EngineEvents, decisions: Box<dyn Decisions>) -> Result<(), CoreError> {
+        self.core.set_listener(Box::new(Timed { decisions, arrivals: Arc::clone(&self.arrivals) }));
+        let cannot = |action| move |source| CoreError::Io { action, path: PathBuf::from("the engine"), source };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+        let runtime = runtime.map_err(cannot("start the timer of"))?;
+        let syncer = ThreadSyncer::start(Arc::clone(&self.synced)).map_err(cannot("start the sync thread of"))?;
+        self.core.set_syncer(Box::new(syncer));
         runtime.block_on(self.serve(events))
     }
 
@@ -200,13 +287,23 @@ impl Engine {
         let mut waiting = Vec::with_capacity(BATCHES_PER_COMMIT);
         self.share();
         while !self.core.replay(REPLAY_STEP, unix_ms())? {
+            let mut stopping = false;
             while let Ok(control) = self.control.try_recv() {
-                if self.obey(control)? {
-                    return self.core.flush(unix_ms(), true).map(|_| ());
-                }
+                stopping |= self.obey(control)?;
+            }
+            // What devices send meanwhile is made durable behind what is replayed.
+            while waiting.len() < BATCHES_PER_COMMIT
+                && let Ok(batch) = self.batches.try_recv()
+            {
+                waiting.push(batch);
+            }
+            self.round(&mut waiting, events)?;
+            events.recovering(self.core.recovery());
+            if stopping {
+                return self.end(&mut waiting, events);
             }
         }
-        events.derived(self.core.take_derived());
+        events.recovering(None);
         self.share();
         self.recovered.send_replace(true);
         self.outbox_ready.notify_one();
@@ -217,6 +314,7 @@ impl Engine {
                 biased;
                 control = self.control.recv() => stopping = self.obey(control.unwrap_or(Control::Stop))?,
                 _ = self.batches.recv_many(&mut waiting, BATCHES_PER_COMMIT) => {}
+                () = self.synced.notified() => {}
                 () = tokio::time::sleep(wait) => {}
             }
             while let Ok(control) = self.control.try_recv() {
@@ -230,11 +328,19 @@ impl Engine {
             }
             self.round(&mut waiting, events)?;
             if stopping {
-                return match self.core.checkpoint(unix_ms()) {
-                    Err(error) if error.is_full() => Ok(()),
-                    other => other,
-                };
+                return self.end(&mut waiting, events);
             }
+        }
+    }
+
+    /// Saves a checkpoint and answers everybody.
+    fn end(&mut self, waiting: &mut Vec<Batch>, events: &mut dyn EngineEvents) -> Result<(), CoreError> {
+        let saved = self.core.checkpoint(unix_ms());
+        // The checkpoint waited for the disk; now everybody is answered.
+        self.round(waiting, events)?;
+        match saved {
+            Err(error) if error.is_full() => Ok(()),
+            other => other,
         }
     }
 
@@ -245,17 +351,26 @@ impl Engine {
     }
 
     fn round(&mut self, waiting: &mut Vec<Batch>, events: &mut dyn EngineEvents) -> Result<(), CoreError> {
+        let arrivals = Arc::clone(&self.arrivals);
+        let is_recovered = self.core.is_recovered();
         let batches = waiting.drain(..).map(|Batch { ops, arrived, done }| {
             let events = ops.len();
+            if is_recovered {
+                arrivals.lock().unwrap_or_else(PoisonError::into_inner).push((arrived, events));
+            }
             (ops, Waiting { events, arrived, done })
         });
         let mut surroundings = Surroundings { events };
-        if self.core.round(batches, &mut surroundings)? {
+        if self.core.round(batches, &mut self.flights, &mut surroundings)? {
             self.outbox_ready.notify_one();
         }
-        let derived = self.core.take_derived();
-        if !derived.is_empty() {
-            events.derived(derived);
+        // The listener was told of them.
+        drop(self.core.take_derived());
+        match self.core.take_requests() {
+            Ok(requests) if requests.is_empty() => {}
+            Ok(requests) => events.requests(requests),
+            Err(error) if error.is_full() => {}
+            Err(error) => return Err(error),
         }
         if unix_ms().saturating_sub(self.shared_ms).unsigned_abs() >= STATUS_INTERVAL_MS {
             self.share();
@@ -282,6 +397,19 @@ impl Engine {
                 let _ = tell.send(result.as_ref().map_err(ToString::to_string).copied());
                 result?;
             }
+            Control::Operate(operation, tell) => {
+                let result = self.core.operate(&operation, unix_ms());
+                let (answer, error) = match result {
+                    Ok(()) => (Ok(()), None),
+                    Err(OperateError::Recovering) => (Err(OperateFailure::Recovering), None),
+                    Err(OperateError::Refused(error)) => (Err(OperateFailure::Refused(error)), None),
+                    Err(OperateError::Core(error)) if error.is_full() => (Err(OperateFailure::Full), None),
+                    Err(OperateError::Core(error)) => (Err(OperateFailure::Ended(error.to_string())), Some(error)),
+                };
+                let _ = tell.send(answer);
+                return error.map_or(Ok(false), Err);
+            }
+            Control::Answered(request) => self.core.answered(request),
             Control::Visit(visit) => visit(&mut self.core),
             Control::Stop => return Ok(true),
         }

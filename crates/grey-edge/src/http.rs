@@ -1,4 +1,8 @@
-//! The site's HTTP interface: events in and out, status, queue, ledger, alerts.
+//! The site's HTTP interface: events in and out, status, queue, ledger, alerts, rules.
+
+mod alerts;
+mod body;
+mod rules;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,12 +21,15 @@ use grey_link::LinkState;
 use grey_model::time::format_rfc3339_ms;
 use grey_model::{Lane, StreamKey};
 use grey_net::uplink_client::LinkStatus;
+use grey_rules::AlertState;
 use serde_json::{Value as Json, json};
 use tokio::sync::{oneshot, watch};
 
 use crate::alerts::AlertBook;
-use crate::core::{CoreError, EdgeCore, LocalPosition};
+use crate::core::{CoreError, EdgeCore, LocalPosition, Progress};
 use crate::engine::EngineHandle;
+use crate::models::runtimes;
+use crate::reload::Reloader;
 use crate::time::unix_ms;
 
 /// Bits of a cursor's index below the part of the local store.
@@ -40,6 +47,9 @@ pub(crate) struct Site {
     pub(crate) has_hub: bool,
     pub(crate) started_ms: i64,
     pub(crate) counters: Arc<grey_ingest::IngestCounters>,
+    /// How far the replay is; `None` once it is done.
+    pub(crate) recovery: watch::Receiver<Option<Progress>>,
+    pub(crate) reloader: Reloader,
 }
 
 type Shared = State<Arc<Site>>;
@@ -47,7 +57,7 @@ type Shared = State<Arc<Site>>;
 /// The routes of an edge agent.
 pub(crate) fn api(readiness: &Readiness, metrics: &Metrics) -> Api<Arc<Site>> {
     let object = || json!({"type": "object"});
-    Api::new("Grey edge agent", env!("CARGO_PKG_VERSION"))
+    let api = Api::new("Grey edge agent", env!("CARGO_PKG_VERSION"))
         .routes(health_routes(readiness))
         .route(metrics_route(metrics))
         .route(
@@ -68,14 +78,11 @@ pub(crate) fn api(readiness: &Readiness, metrics: &Metrics) -> Api<Arc<Site>> {
                 .answers_list("ledger", object()),
         )
         .route(
-            Route::get("/v1/alerts", "Alerts that fire, and the latest changes", get_alerts)
-                .answers_list("alerts", object()),
-        )
-        .route(
             Route::get("/v1/dead-letters", "Payloads that could not be read", get_dead_letters)
                 .answers_list("dead_letters", object()),
         )
-        .route(Route::post("/v1/sync", "Send what waits now", post_sync).answers(200, "What waits", object()))
+        .route(Route::post("/v1/sync", "Send what waits now", post_sync).answers(200, "What waits", object()));
+    rules::routes(alerts::routes(api))
 }
 
 fn ended() -> Problem {
@@ -204,7 +211,6 @@ async fn get_status(State(site): Shared, _: NoQuery) -> Result<Response, Problem
         json!({
             "site_id": core.site(),
             "epoch": core.epoch(),
-            "recovering": !core.is_recovered(),
             "accepted_total": core.accepted_total(),
             "pending": lanes,
             "oldest_ms": core.queue().oldest_pending_ms(),
@@ -214,7 +220,10 @@ async fn get_status(State(site): Shared, _: NoQuery) -> Result<Response, Problem
             "deduplicated_total": rows.iter().map(|row| row.tally.deduplicated).sum::<u64>(),
             "balanced": rows.iter().all(|row| row.balanced),
             "full": core.queue().is_full(),
-            "alerts_firing": core.rules().alerts().len(),
+            "alerts_firing": core.rules().alerts().iter().filter(|alert| alert.state == AlertState::Firing).count(),
+            "webhooks_waiting": core.requests().0,
+            "models": core.rules().models().iter().map(rules::model_json).collect::<Vec<_>>(),
+            "hot_spots": core.rules().hot_spots().iter().map(rules::hot_spot_json).collect::<Vec<_>>(),
             "dead_letters_total": core.counters().dead_letters,
             "ids_remembered": core.ids_remembered(),
             "disk": core.bytes_on_disk().into_iter().map(|(what, bytes)| (what.to_owned(), json!(bytes)))
@@ -240,6 +249,10 @@ async fn get_status(State(site): Shared, _: NoQuery) -> Result<Response, Problem
         fields.insert("state_since".into(), json!(format_rfc3339_ms(since_ms)));
         fields.insert("degradation".into(), json!(degradation));
         fields.insert("version".into(), json!(env!("CARGO_PKG_VERSION")));
+        fields.insert("runtimes".into(), json!(runtimes()));
+        let recovery = *site.recovery.borrow();
+        fields.insert("recovering".into(), json!(recovery.is_some()));
+        fields.insert("recovery".into(), json!(recovery));
         fields.insert("uptime_s".into(), json!((now_ms - site.started_ms).max(0) / 1_000));
         fields.insert("mqtt_connections".into(), json!(site.counters.connections_open()));
         let link = site.link.borrow();
@@ -319,21 +332,6 @@ async fn get_ledger(State(site): Shared, query: ListQuery) -> Result<Response, P
     let rows = visit(&site, |core| core.ledger()).await?;
     let rows: Vec<_> = rows.into_iter().filter(|row| query.site.as_ref().is_none_or(|s| *s == row.site)).collect();
     Ok(list_reply("ledger", &rows, None))
-}
-
-async fn get_alerts(State(site): Shared, _: NoQuery) -> Result<Response, Problem> {
-    let open = visit(&site, |core| core.rules().alerts()).await?;
-    let alerts: Vec<Json> = open
-        .iter()
-        .map(|alert| {
-            json!({
-                "state": "firing", "rule": alert.rule, "condition": alert.condition, "severity": alert.severity,
-                "device": alert.device, "stream": alert.stream, "value": alert.value,
-                "since": format_rfc3339_ms(alert.since_ms),
-            })
-        })
-        .collect();
-    Ok(json_reply(&json!({"alerts": alerts, "recent": site.alerts.recent()})))
 }
 
 async fn get_dead_letters(State(site): Shared, _: NoQuery) -> Result<Response, Problem> {

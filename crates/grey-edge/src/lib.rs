@@ -12,9 +12,17 @@ mod alerts;
 pub mod config;
 pub mod core;
 pub mod engine;
+mod figures;
 mod http;
+mod models;
 mod node;
+mod reload;
+mod reporter;
+mod syncer;
 mod time;
+mod webhook;
 
 pub use config::EdgeConfig;
+pub use models::runtimes;
 pub use node::{EdgeNode, StartError};
+pub use reload::{ConfigSource, ReloadError, Reloaded};

@@ -9,12 +9,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use grey_api::metrics::{
-    Collector, EdgeMetrics, Exposition, Protocol, RefusalReason, SiteFigures, SiteLabels, SiteState, StorageMetrics,
-    UplinkFigures, UplinkMetrics, names,
+    Collector, EdgeMetrics, EffectMetrics, Exposition, Protocol, RulesMetrics, SiteFigures, SiteLabels, SiteState,
+    StorageMetrics, UplinkFigures, UplinkMetrics, names,
 };
 use grey_api::{Metrics, Readiness};
 use grey_config::Durability;
 use grey_disk::{Disk, RealDisk, UnsyncedDisk};
+use grey_infer::ModelError;
 use grey_ingest::mqtt::ServerConfig as MqttConfig;
 use grey_ingest::topic::{TopicMap, TopicMapError};
 use grey_ingest::{Batch, Broker, BrokerConfig, IngestCounters, Op, Refusal};
@@ -32,13 +33,20 @@ use tokio::task::JoinSet;
 
 use crate::alerts::AlertBook;
 use crate::config::EdgeConfig;
-use crate::core::{CoreConfig, CoreError};
-use crate::engine::{Engine, EngineEvents, EngineHandle};
+use crate::core::{CoreConfig, CoreError, Progress};
+use crate::engine::{Engine, EngineHandle};
+use crate::figures::rules_figures;
 use crate::http::{Site, api, link_state};
+use crate::models::Models;
+use crate::reload::{ConfigSource, ReloadError, Reloaded, Reloader};
+use crate::reporter::{Acts, Reporter};
 use crate::time::unix_ms;
+use crate::webhook::{self, Webhooks};
 
 /// How often figures for metrics are taken.
 const FIGURES_INTERVAL: Duration = Duration::from_secs(1);
+/// How often the model directory is looked at, where it is watched.
+const MODELS_INTERVAL: Duration = Duration::from_secs(30);
 /// How long stopping may take before what is left is cut off.
 const STOP_MAX: Duration = Duration::from_secs(15);
 /// Actions of the uplink that wait to be handled.
@@ -69,6 +77,9 @@ pub enum StartError {
     /// The rules do not compile.
     #[error(transparent)]
     Rules(#[from] RuleError),
+    /// A model cannot be kept for replays.
+    #[error("a model cannot be kept in the data directory: {0}")]
+    Models(#[from] ModelError),
     /// The topic patterns are wrong.
     #[error(transparent)]
     Topics(#[from] TopicMapError),
@@ -105,20 +116,37 @@ pub struct EdgeNode {
 }
 
 impl EdgeNode {
-    /// Opens the data directory, starts listeners, the engine and the uplink.
-    /// Events are taken once the replay is done; `/readyz` says when.
+    /// Opens the data directory, starts listeners, the engine and the uplink. Events are
+    /// taken at once; while a replay runs they wait for their evaluation, and `/readyz` says so.
     pub async fn start(config: EdgeConfig, data_dir: &Path) -> Result<Self, StartError> {
-        let rules = Arc::new(config.rule_set()?);
+        Self::start_from(config, None, data_dir).await
+    }
+
+    /// As [`EdgeNode::start`], with the file that the configuration came from: a reload reads it again.
+    pub async fn start_from(
+        config: EdgeConfig,
+        source: Option<ConfigSource>,
+        data_dir: &Path,
+    ) -> Result<Self, StartError> {
+        let metrics = Metrics::new();
+        let hub = config.grey.parent_hub.as_ref().map(ToString::to_string).unwrap_or_default();
+        let labels = SiteLabels { site: config.site_id.clone(), hub: hub.clone(), region: String::new() };
+        let rules_metrics = RulesMetrics::new(&metrics, labels.clone());
         let topics = TopicMap::new(&config.ingest.mqtt.topics)?;
         let no_dir = |source| StartError::DataDir { path: data_dir.into(), source };
         std::fs::create_dir_all(data_dir).map_err(no_dir)?;
         let real = RealDisk::new(data_dir);
         let lock = real.lock().map_err(no_dir)?;
+        let models_dir = config.local_processing.models.dir.as_deref();
+        let models = Models::new(models_dir, data_dir, Some(rules_metrics.clone()));
+        let rules = Arc::new(config.rule_set_with(&models)?);
+        models.keep(&rules)?;
         let disk: Arc<dyn Disk> = match config.durability {
             Durability::Fsync => Arc::new(real),
             Durability::UnsafeNoFsync => Arc::new(UnsyncedDisk::new(real)),
         };
-        let (engine, handle, opened) = Engine::open(disk, core_config(&config, rules), entropy())
+        let core_config = CoreConfig { library: Arc::new(models.clone()), ..core_config(&config, Arc::clone(&rules)) };
+        let (engine, handle, opened) = Engine::open(disk, core_config, entropy())
             .map_err(|source| StartError::Core { path: data_dir.into(), source: Box::new(source) })?;
 
         let mut addresses = Vec::new();
@@ -134,15 +162,14 @@ impl EdgeNode {
             None => None,
         };
 
-        let metrics = Metrics::new();
-        let hub = config.grey.parent_hub.as_ref().map(ToString::to_string).unwrap_or_default();
-        let labels = SiteLabels { site: config.site_id.clone(), hub: hub.clone(), region: String::new() };
         let edge_metrics = EdgeMetrics::new(&metrics, labels.clone());
         let counters = Arc::new(IngestCounters::default());
-        metrics.collect_with(Arc::new(MqttFigures { counters: Arc::clone(&counters), labels }));
+        metrics.collect_with(Arc::new(MqttFigures { counters: Arc::clone(&counters), labels: labels.clone() }));
+        let effects = EffectMetrics::new(&metrics, &labels);
         let broker = Broker::new(BrokerConfig::default(), Arc::clone(&counters));
         let alerts = AlertBook::default();
         let (link_sender, link) = watch::channel(None);
+        let (recovery, recovery_watch) = watch::channel(Some(Progress { replayed: 0, total: opened.replay }));
         let site = Arc::new(Site {
             engine: handle.clone(),
             link,
@@ -150,18 +177,33 @@ impl EdgeNode {
             hub,
             has_hub: !config.connectivity.hub_addresses.is_empty(),
             started_ms: unix_ms(),
+            recovery: recovery_watch,
+            reloader: Reloader::new(config.clone(), &rules, source, models, handle.clone()),
             counters: Arc::clone(&counters),
         });
         let readiness = Readiness::new(&["storage"]);
         readiness.not_ready("storage", format!("replaying {} intake records", opened.replay));
 
         let (end_sender, engine_end) = oneshot::channel();
-        let mut events =
-            Events { site: config.site_id.clone(), alerts, broker: broker.clone(), metrics: edge_metrics.clone() };
+        let acts = Acts {
+            site: config.site_id.clone(),
+            alerts,
+            broker: broker.clone(),
+            metrics: edge_metrics.clone(),
+            rules: rules_metrics.clone(),
+            effects: effects.clone(),
+        };
+        let (requests, asked) = webhook::channel();
+        let mut events = Reporter {
+            metrics: edge_metrics.clone(),
+            requests,
+            readiness: readiness.clone(),
+            recovery: Arc::new(recovery),
+        };
         std::thread::Builder::new()
             .name("edge-engine".into())
             .spawn(move || {
-                let end = engine.run(&mut events);
+                let end = engine.run(&mut events, Box::new(acts));
                 // Not before: a dropped node's engine still writes its last checkpoint.
                 drop(lock);
                 let _ = end_sender.send(end);
@@ -185,8 +227,21 @@ impl EdgeNode {
             counters,
             ..MqttConfig::default()
         };
-        let after_recovery = AfterRecovery { handle: handle.clone(), readiness: readiness.clone() };
-        tasks.spawn(after_recovery.run(mqtt, mqtt_config, broker.clone(), stopping.clone()));
+        // Devices are let in at once: while the site recovers, what they send is made durable and evaluated later.
+        let (intake, to_devices, stop_mqtt) = (handle.intake.clone(), broker.clone(), stopping.clone());
+        tasks.spawn(async move {
+            if let Err(error) = grey_ingest::serve(mqtt, Arc::new(mqtt_config), intake, to_devices, stop_mqtt).await {
+                tracing::error!(%error, "the MQTT listener ended");
+            }
+        });
+        let webhooks = Webhooks {
+            requests: asked,
+            engine: handle.clone(),
+            metrics: effects.clone(),
+            stop: stopping.clone(),
+            seed: entropy().0,
+        };
+        tasks.spawn(webhook::run(webhooks));
         if site.has_hub {
             let uplink = uplink_config(&config);
             tasks.spawn(run_uplink(uplink, handle.clone(), link_sender, stopping.clone()));
@@ -194,6 +249,7 @@ impl EdgeNode {
         let id = config.site_id.as_str();
         let gauges = Gauges {
             edge: edge_metrics,
+            rules: rules_metrics,
             uplink: UplinkMetrics::new(&metrics, "edge", id),
             stores: STORES.map(|store| StorageMetrics::new(&metrics, "edge", id, store)),
             capacity: config.queue_bytes_max(),
@@ -201,6 +257,7 @@ impl EdgeNode {
         if !opened.notes.is_empty() {
             gauges.stores[0].damaged(opened.notes.len() as u64, 0);
         }
+        tasks.spawn(watch_models(Arc::clone(&site), stopping.clone()));
         tasks.spawn(take_figures(Arc::clone(&site), gauges, stopping));
         Ok(Self { site, broker, addresses, notes: opened.notes, readiness, metrics, stop, tasks, engine_end })
     }
@@ -225,7 +282,7 @@ impl EdgeNode {
         &self.metrics
     }
 
-    /// True once events are taken.
+    /// True once the replay is done.
     pub fn is_ready(&self) -> bool {
         self.readiness.is_ready()
     }
@@ -237,7 +294,6 @@ impl EdgeNode {
 
     /// Takes events with one commit; returns once all are durable.
     pub async fn ingest_batch(&self, events: Vec<Event>) -> Result<(), Refusal> {
-        let _ = self.site.engine.recovered.clone().wait_for(|done| *done).await;
         let ops = events.into_iter().map(|event| Op::Event { event, lane: None, qos2: None }).collect();
         let (done, durable) = oneshot::channel();
         self.site
@@ -269,6 +325,12 @@ impl EdgeNode {
     /// Changes the rules and the forwarding policy between two events.
     pub async fn set_rules(&self, rules: RuleSet) -> Result<(), String> {
         self.site.engine.set_rules(Arc::new(rules)).await
+    }
+
+    /// Reads the configuration file and the model directory again. What can act at once does,
+    /// between two events; the rest is named. Any mistake leaves everything as it was.
+    pub async fn reload(&self) -> Result<Reloaded, ReloadError> {
+        self.site.reloader.reload().await
     }
 
     /// Resolves when the engine has ended by itself: its disk failed.
@@ -307,6 +369,7 @@ fn core_config(config: &EdgeConfig, rules: Arc<RuleSet>) -> CoreConfig {
         },
         intake_retention_ms: config.storage.intake_retention.as_millis() as i64,
         intake_bytes_max: config.storage.intake_max_bytes.bytes(),
+        workers: usize::from(config.local_processing.workers).max(1),
         checkpoint_interval_ms: config.consensus.snapshot_interval.as_millis() as i64,
         ..CoreConfig::new(config.site_id.clone(), rules)
     }
@@ -334,43 +397,6 @@ fn uplink_config(config: &EdgeConfig) -> SenderConfig {
     }
 }
 
-struct Events {
-    site: grey_model::SiteId,
-    alerts: AlertBook,
-    broker: Broker,
-    metrics: EdgeMetrics,
-}
-
-impl EngineEvents for Events {
-    fn derived(&mut self, events: Vec<(Lane, Event)>) {
-        let alerts = events.iter().filter(|(lane, _)| *lane == Lane::Critical);
-        self.metrics.alerts(alerts.clone().count() as u64);
-        for (_, event) in alerts {
-            tracing::info!(device = %event.device, stream = %event.stream, value = ?event.value, "alert");
-            self.alerts.raise(&self.site, event, &self.broker);
-        }
-    }
-
-    fn acknowledged(&mut self, events: usize, took: Duration) {
-        self.metrics.ingested(events, took);
-    }
-
-    fn refused(&mut self, refusal: &Refusal, events: usize) {
-        let reason = match refusal {
-            Refusal::Backpressure { .. } => RefusalReason::Backpressure,
-            Refusal::Full => RefusalReason::Full,
-            Refusal::Stopping => RefusalReason::Stopping,
-            Refusal::Failed(_) => RefusalReason::Failed,
-        };
-        self.metrics.refused(reason, events as u64);
-    }
-
-    fn committed(&mut self, events: u64, micros: u64) {
-        self.metrics.processed(events);
-        self.metrics.committed(Duration::from_micros(micros));
-    }
-}
-
 /// What the MQTT server counts, read when somebody scrapes.
 struct MqttFigures {
     counters: Arc<IngestCounters>,
@@ -388,24 +414,6 @@ impl Collector for MqttFigures {
             };
             out.sample(metric, &[site.as_str(), hub, region, last], value as f64);
         });
-    }
-}
-
-/// Opens the door to devices once the replay is done.
-struct AfterRecovery {
-    handle: EngineHandle,
-    readiness: Readiness,
-}
-
-impl AfterRecovery {
-    async fn run(mut self, listener: TcpListener, config: MqttConfig, broker: Broker, mut stop: watch::Receiver<bool>) {
-        if !is_recovered(&mut self.handle, &mut stop).await {
-            return;
-        }
-        self.readiness.ready("storage");
-        if let Err(error) = grey_ingest::serve(listener, Arc::new(config), self.handle.intake, broker, stop).await {
-            tracing::error!(%error, "the MQTT listener ended");
-        }
     }
 }
 
@@ -461,14 +469,30 @@ async fn run_uplink(
     }
 }
 
+/// Adopts versions of models that come or go, where the configuration asks for it.
+async fn watch_models(site: Arc<Site>, mut stop: watch::Receiver<bool>) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(MODELS_INTERVAL) => {}
+            () = stopped(&mut stop) => return,
+        }
+        match site.reloader.adopt_models().await {
+            Ok(false) => {}
+            Ok(true) => tracing::info!("the models' directory has changed, and the rules use what it has now"),
+            Err(error) => tracing::error!(%error, "the models' directory has changed, and cannot be used"),
+        }
+    }
+}
+
 /// The stores of a site, as [`EdgeCore::bytes_on_disk`](crate::core::EdgeCore::bytes_on_disk) names them.
-const STORES: [&str; 4] = ["intake", "outbox", "ids", "dead_letters"];
+const STORES: [&str; 5] = ["intake", "outbox", "ids", "dead_letters", "actions"];
 
 /// The metrics that are states rather than events.
 struct Gauges {
     edge: EdgeMetrics,
+    rules: RulesMetrics,
     uplink: UplinkMetrics,
-    stores: [StorageMetrics; 4],
+    stores: [StorageMetrics; 5],
     capacity: u64,
 }
 
@@ -515,11 +539,14 @@ async fn take_figures(site: Arc<Site>, gauges: Gauges, mut stop: watch::Receiver
                 core.queue().bytes_pending(),
                 core.bytes_on_disk(),
                 core.disk_available(),
+                rules_figures(core),
             )
         };
-        let Some((tally, pending, oldest, accepted, dead, buffer, disk, free)) = site.engine.visit(look).await else {
+        let Some((tally, pending, oldest, accepted, dead, buffer, disk, free, rules)) = site.engine.visit(look).await
+        else {
             return;
         };
+        gauges.rules.set(rules);
         metrics.set_accepted_total(accepted);
         metrics.reduced(tally.reduced.saturating_sub(told.reduced));
         metrics.deduplicated(tally.deduplicated.saturating_sub(told.deduplicated));

@@ -17,6 +17,7 @@ mod net;
 mod plan;
 mod random;
 mod site;
+mod slow_syncer;
 #[cfg(test)]
 mod tests;
 mod trouble;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use grey_disk::{Disk, SimDisk};
-use grey_edge::core::{CoreConfig, CoreError, EdgeCore, LanePolicy, RoundDriver};
+use grey_edge::core::{CoreConfig, CoreError, EdgeCore, Flights, LanePolicy, RoundDriver};
 use grey_ingest::{Op, Refusal};
 use grey_model::{Lane, Seq, SiteId, StreamKey};
 use grey_queue::{QueueConfig, QueueReader};
@@ -18,6 +18,7 @@ use crate::fault::Fault;
 use crate::hasty_disk::HastyDisk;
 use crate::net::{Arrival, Event, Net, Place};
 use crate::plan::{Break, Plan};
+use crate::slow_syncer::SlowSyncer;
 use crate::uplink::{Uplink, sender_config};
 
 /// The wall clock when a run begins, Unix ms.
@@ -68,6 +69,7 @@ pub(crate) struct Site {
     uplink: Option<Uplink>,
     shared: Shared,
     inbox: Vec<(Vec<Op>, Done)>,
+    flights: Flights<Done>,
     told: Vec<Told>,
     pub(crate) devices: Vec<Device>,
     /// The newest connection that was heard of each device.
@@ -161,6 +163,7 @@ impl Site {
             uplink: None,
             shared: Shared::default(),
             inbox: Vec::new(),
+            flights: Flights::default(),
             told: Vec::new(),
             connections: vec![0; devices.len()],
             devices,
@@ -184,7 +187,8 @@ impl Site {
         let entropy = (net.random.next(), net.random.next());
         let disk: Arc<dyn Disk> =
             if self.is_hasty { Arc::new(HastyDisk(self.disk.clone())) } else { Arc::new(self.disk.clone()) };
-        let (core, opened) = EdgeCore::open(disk, self.config.clone(), self.unix_ms(net), entropy)?;
+        let (mut core, opened) = EdgeCore::open(disk, self.config.clone(), self.unix_ms(net), entropy)?;
+        core.set_syncer(Box::new(SlowSyncer::new(net.random.next())));
         if opened.replay > 0 {
             net.faults.note(Fault::IntakeReplayed);
         }
@@ -227,6 +231,7 @@ impl Site {
         self.is_ready = false;
         self.uplink = None;
         self.inbox.clear();
+        self.flights = Flights::default();
         self.told.clear();
     }
 
@@ -269,7 +274,7 @@ impl Site {
             self.shared.own = core.own_streams();
         }
         let mut rounds = Rounds { unix_ms, answers: Vec::new() };
-        let result = core.round(self.inbox.drain(..), &mut rounds);
+        let result = core.round(self.inbox.drain(..), &mut self.flights, &mut rounds);
         let answers = rounds.answers;
         for (done, answer) in answers {
             match answer {
@@ -350,6 +355,9 @@ impl Site {
         let who = self.number + 1;
         if !self.is_ready {
             return Some(format!("site {who} is recovering"));
+        }
+        if !self.flights.is_empty() {
+            return Some(format!("site {who}: the disk is slow"));
         }
         if let Some(device) = self.devices.iter().find(|device| !device.is_done()) {
             return Some(format!("site {who}: {} is not done: {:?}", device.name, device.flight));

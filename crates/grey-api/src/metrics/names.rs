@@ -45,6 +45,11 @@ pub const LATENCY_BUCKETS: [f64; 18] = [
     0.000_05, 0.000_1, 0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0,
     30.0,
 ];
+/// Bounds for the answers of models: from a few microseconds to a large network, in seconds.
+pub const INFERENCE_BUCKETS: [f64; 15] = [
+    0.000_001, 0.000_002, 0.000_005, 0.000_01, 0.000_02, 0.000_05, 0.000_1, 0.000_2, 0.000_5, 0.001, 0.005, 0.01, 0.05,
+    0.1, 1.0,
+];
 /// Bounds for delays that include a site's time offline, in seconds.
 pub const DELAY_BUCKETS: [f64; 14] =
     [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0, 60.0, 300.0, 1_800.0, 7_200.0, 86_400.0, 604_800.0];
@@ -104,6 +109,25 @@ metrics! {
     MQTT_MALFORMED = Counter "grey_edge_mqtt_malformed_total" ["connections"] SITE_REASON, "MQTT connections closed because a packet broke the protocol, by what was wrong";
     MQTT_COUNTS = Counter "grey_edge_mqtt_counts_total" ["1"] &["site_id", "hub", "region", "what"], "What else the MQTT server counts: connections, bytes, acknowledgements, deliveries, refusals";
     CONNECTIONS = Gauge "grey_edge_connections" ["connections"] &["site_id", "hub", "region", "protocol"], "Open connections of devices and programs: mqtt, http or resp";
+
+    // The rules of a site.
+    DECISION_SECONDS = Histogram "grey_edge_decision_seconds" ["seconds"] SITE, "From an event's arrival to the end of its evaluation by the rules", LATENCY_BUCKETS;
+    INFERENCE_SECONDS = Histogram "grey_edge_inference_seconds" ["seconds"] SITE, "One answer of a model", INFERENCE_BUCKETS;
+    RULE_COUNTS = Counter "grey_edge_rule_counts_total" ["1"] &["site_id", "hub", "region", "rule", "what"], "What a rule has counted since it is in force: fired, cleared, suppressed, windows, late, ahead, reduced, unit_mismatches";
+    ALERTS_BY_STATE = Gauge "grey_edge_alerts" ["alerts"] &["site_id", "hub", "region", "state"], "Alerts that are pending, firing, or firing and acknowledged";
+    ALERTS_SUPPRESSED = Counter "grey_edge_alerts_suppressed_total" ["alerts"] SITE, "Alerts that began without an event, because a rule's or the site's rate limit was reached";
+    SILENCES = Gauge "grey_edge_silences" ["silences"] SITE, "Silences in force";
+    WINDOWS = Counter "grey_edge_windows_total" ["windows"] SITE, "Windows that ended and were sent";
+    MISPLACED = Counter "grey_edge_misplaced_total" ["events"] SITE_REASON, "Readings left out of a window: late (after it was sent) or ahead (further ahead of the site's time than allowed)";
+    EFFECTS = Counter "grey_edge_effects_total" ["effects"] &["site_id", "hub", "region", "kind", "outcome"], "What alerts caused outside: publish, command or webhook; executed, failed, dropped or retried";
+    REQUESTS_WAITING = Gauge "grey_edge_webhooks_waiting" ["requests"] SITE, "Webhooks that are durable and not answered yet";
+    MODEL_INFO = Gauge "grey_edge_model_info" ["1"] &["site_id", "hub", "region", "rule", "model", "version"], "Always 1; the labels say which version of a model a rule uses, none when it rests";
+    INFERENCES = Counter "grey_edge_inferences_total" ["answers"] &["site_id", "hub", "region", "rule", "model"], "Answers that models gave";
+    MODEL_FALLBACKS = Counter "grey_edge_model_fallbacks_total" ["fallbacks"] &["site_id", "hub", "region", "rule", "model"], "Times that a version of a model gave no usable answer and an older one took over, or none was left";
+    HOT_SPOTS = Gauge "grey_edge_hot_spots" ["1"] &["site_id", "hub", "region", "kind"], "Devices and streams that get far more than their share of the site's events";
+    RECOVERING = Gauge "grey_edge_recovering" ["0 or 1"] SITE, "1 while the site replays its intake after a start";
+    RECOVERY_REPLAYED = Gauge "grey_edge_recovery_replayed_records" ["records"] SITE, "Intake records that the replay has applied";
+    RECOVERY_TOTAL = Gauge "grey_edge_recovery_records" ["records"] SITE, "Intake records that the replay has to apply";
 
     // The uplink, of an edge and of a hub.
     UPLINK_CONNECTED = Gauge "grey_uplink_connected" ["0 or 1"] NODE, "1 while a session with the upper tier stands";

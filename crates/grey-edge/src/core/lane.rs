@@ -157,13 +157,17 @@ impl LaneWriter {
         self.opened_ms.map(|at| at.saturating_add(self.policy.linger_ms as i64))
     }
 
-    /// Closes the open block if it is due or if `all`, and hands out what is
-    /// closed. A time before the block was opened (a clock that stepped back)
-    /// counts as due.
+    /// True when [`LaneWriter::take_closed`] has something to hand out. A time before the
+    /// block was opened (a clock that stepped back) counts as due.
+    pub(crate) fn is_due(&self, now_ms: i64) -> bool {
+        let open_is_due =
+            self.due_ms().is_some_and(|due| due <= now_ms) || self.opened_ms.is_some_and(|at| at > now_ms);
+        open_is_due || !self.closed.is_empty()
+    }
+
+    /// Closes the open block if it is due or if `all`, and hands out what is closed.
     pub(crate) fn take_closed(&mut self, stamp: Stamp, applied: u64, all: bool) -> Vec<Bytes> {
-        let now = stamp.unix_ms();
-        let due = self.due_ms().is_some_and(|due| due <= now) || self.opened_ms.is_some_and(|at| at > now);
-        if all || due {
+        if all || self.is_due(stamp.unix_ms()) {
             self.close(stamp, applied);
         }
         self.closed_tally = Tally::default();

@@ -9,10 +9,14 @@
 //! to *n* alone. Time enters as the stamp of a record; nothing here reads a
 //! clock, a socket or the environment.
 
+mod actions;
+mod apply;
+mod books;
 mod checkpoint;
 mod dedup;
 mod lane;
 mod open;
+mod pipeline;
 mod query;
 mod record;
 mod round;
@@ -28,19 +32,21 @@ use grey_clock::HybridClock;
 use grey_codec::CodecError;
 use grey_disk::Disk;
 use grey_ingest::Op;
-use grey_ledger::{RangeRow, Row, Tally};
 use grey_log::{Checkpoints, Log, LogError};
-use grey_model::{BlockError, BlockHeader, Disposition, Epoch, Event, Lane, Seq, SiteId, Stamp, StreamKey};
+use grey_model::{BlockError, BlockHeader, Epoch, Event, Lane, Seq, SiteId, Stamp, StreamKey};
 use grey_queue::{Queue, QueueConfig, QueueError, QueueReader};
-use grey_rules::{Derived, Engine, RuleError, RuleSet, Verdict};
+use grey_rules::{Derived, DerivedEvent, Engine, Library, NoModels, RuleError, RuleSet};
 
 use checkpoint::{Checkpoint, Kept, PastLife, Rebirth};
 use dedup::Dedup;
 use lane::LaneWriter;
-use record::{OPS_MAX, RecordHeader, encode_op, encode_rules};
+use record::{Before, Change, OPS_MAX, RecordHeader, encode_op};
 
+pub use actions::Request;
+pub use apply::{Listener, OperateError};
 pub use lane::LanePolicy;
-pub use open::Opened;
+pub use open::{Opened, Progress};
+pub use pipeline::{Flights, Syncer};
 pub use query::{LocalEvent, LocalPage, LocalPosition, LocalQuery};
 pub use round::RoundDriver;
 
@@ -58,6 +64,10 @@ pub struct CoreConfig {
     pub site: SiteId,
     /// What is evaluated and forwarded.
     pub rules: Arc<RuleSet>,
+    /// Where the models of a checkpoint's rules, and of those in the intake, come from.
+    pub library: Arc<dyn Library>,
+    /// Threads that evaluate events, 1: the engine's alone.
+    pub workers: usize,
     /// When blocks are closed, by lane index.
     pub lanes: [LanePolicy; 3],
     /// Limits of the outbox.
@@ -80,6 +90,8 @@ impl CoreConfig {
         Self {
             site,
             rules,
+            library: Arc::new(NoModels),
+            workers: 1,
             lanes: Lane::ALL.map(LanePolicy::default_for),
             queue: QueueConfig::default(),
             intake_retention_ms: 3_600_000,
@@ -140,6 +152,9 @@ pub enum CoreError {
     /// A checkpoint could not be written.
     #[error("checkpoint cannot be written: {0}")]
     Checkpoint(#[from] postcard::Error),
+    /// The disk filled up under events that were evaluated and not acknowledged.
+    #[error("the disk had no room for what was evaluated ahead of it ({0}); free space and start again: devices send again what was not acknowledged")]
+    FilledBehind(LogError),
 }
 
 impl CoreError {
@@ -156,16 +171,16 @@ impl CoreError {
 /// Why an operation was not taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StageError {
-    /// The outbox is full, or its disk is: producers must wait.
-    #[error("the outbox is full: {pending} of {limit} bytes wait for the hub")]
+    /// The outbox is full, or more was taken while recovering than may wait: producers must wait.
+    #[error("the site is full: {pending} of {limit} bytes wait")]
     Full {
         /// Bytes waiting.
         pending: u64,
         /// The limit.
         limit: u64,
     },
-    /// Replay after a restart has not finished.
-    #[error("the site is recovering")]
+    /// The replay after a restart has not begun.
+    #[error("the site has not begun to recover")]
     Recovering,
 }
 
@@ -208,8 +223,10 @@ pub struct EdgeCore {
     kept: VecDeque<Kept>,
     /// Records below are applied.
     applied: u64,
-    /// Replay ends here.
-    replay_to: u64,
+    /// What the replay has to do; it ends when this does.
+    recovery: Option<open::Recovery>,
+    /// Device events by lane in the applied records of the latest recovery: tells what lost records held.
+    live_applied: [u64; 3],
     /// Rules to change to once the replay is done.
     next_rules: Option<Arc<RuleSet>>,
     /// The next sequences when this process had recovered, by lane: those below have the same
@@ -219,8 +236,14 @@ pub struct EdgeCore {
     staged_bytes: Vec<u8>,
     staged_dead: u64,
     committed: Option<(Stamp, u64)>,
+    syncer: Box<dyn Syncer>,
+    /// A commit of the intake is being synced; records behind it wait in the intake's buffer.
+    in_flight: bool,
     derived: Derived,
-    fresh_derived: Vec<(Lane, Event)>,
+    scratch: apply::Scratch,
+    fresh_derived: Vec<DerivedEvent>,
+    listener: Box<dyn Listener>,
+    actions: actions::Actions,
     /// Closed blocks that the outbox has no room for yet.
     unwritten: [VecDeque<(BlockHeader, Bytes)>; 3],
     last_record_ms: i64,
@@ -237,8 +260,14 @@ pub struct EdgeCore {
 impl EdgeCore {
     /// Takes operations for the next commit. Nothing is accepted yet.
     pub fn stage(&mut self, ops: impl IntoIterator<Item = Op>) -> Result<(), StageError> {
-        if !self.is_recovered() {
-            return Err(StageError::Recovering);
+        if let Some(recovery) = &self.recovery {
+            if self.rebirth.is_some() {
+                return Err(StageError::Recovering);
+            }
+            // The replay must come after what is taken meanwhile.
+            if recovery.live_bytes >= self.config.intake_bytes_max {
+                return Err(StageError::Full { pending: recovery.live_bytes, limit: self.config.intake_bytes_max });
+            }
         }
         if self.queue.is_full() || self.has_unwritten() {
             let pending = self.queue.bytes_pending();
@@ -285,9 +314,17 @@ impl EdgeCore {
 
     /// Makes everything staged durable with one intake record. After `Ok` the
     /// devices may be acknowledged and [`EdgeCore::apply`] must follow. After
-    /// an error nothing of it is accepted.
+    /// an error nothing of it is accepted. While the site recovers, the record stands
+    /// behind those that are still to be replayed, and is applied in its turn.
     pub fn commit(&mut self, now_ms: i64, uncertainty_ms: u32) -> Result<(), CoreError> {
-        let result = self.try_commit(now_ms, uncertainty_ms);
+        self.write(now_ms, uncertainty_ms)?;
+        self.drain()
+    }
+
+    /// As [`EdgeCore::commit`], but the record may still be on its way to the disk:
+    /// nobody may be acknowledged before [`EdgeCore::durable_end`] is behind it.
+    fn write(&mut self, now_ms: i64, uncertainty_ms: u32) -> Result<(), CoreError> {
+        let result = self.try_write(now_ms, uncertainty_ms);
         self.staged_bytes.clear();
         if result.is_err() {
             self.staged.clear();
@@ -296,7 +333,7 @@ impl EdgeCore {
         result
     }
 
-    fn try_commit(&mut self, now_ms: i64, uncertainty_ms: u32) -> Result<(), CoreError> {
+    fn try_write(&mut self, now_ms: i64, uncertainty_ms: u32) -> Result<(), CoreError> {
         if self.staged_dead > 0 {
             self.dead.commit()?;
             self.counters.dead_letters += std::mem::take(&mut self.staged_dead);
@@ -307,121 +344,55 @@ impl EdgeCore {
         self.write_record(now_ms, uncertainty_ms, None)
     }
 
-    /// Makes a record of what is staged, or of a change of rules, durable.
-    fn write_record(&mut self, now_ms: i64, uncertainty_ms: u32, rules: Option<&[u8]>) -> Result<(), CoreError> {
+    /// Hands a record of what is staged, or of a change, to the intake.
+    fn write_record(&mut self, now_ms: i64, uncertainty_ms: u32, change: Option<&Change>) -> Result<(), CoreError> {
         let stamp = self.clock.now(now_ms, uncertainty_ms);
-        let ops = rules.map_or(self.staged.len() as u64, |_| 1);
-        let mut head = Vec::with_capacity(64);
-        RecordHeader { stamp, epoch: self.epoch, next_seqs: self.next_seqs(), ops }.encode(&mut head);
-        let index = match rules {
-            Some(source) => {
-                encode_rules(source, &mut head);
-                self.intake.append(&head)?
-            }
-            None => self.intake.append_parts(&[&head, &self.staged_bytes])?,
+        let before = match &self.recovery {
+            Some(recovery) => Before::Recovering(recovery.live_events),
+            None => Before::Next(self.next_seqs()),
         };
-        self.intake.commit()?;
-        self.committed = Some((stamp, index));
-        let bytes = (head.len() + rules.map_or(self.staged_bytes.len(), |_| 0)) as u64;
+        let ops = change.map_or(self.staged.len() as u64, |_| 1);
+        let mut head = Vec::with_capacity(64);
+        RecordHeader { stamp, epoch: self.epoch, before, ops }.encode(&mut head);
+        if let Some(change) = change {
+            change.encode(&mut head);
+        }
+        let bytes = (head.len() + if change.is_some() { 0 } else { self.staged_bytes.len() }) as u64;
+        self.make_way(bytes as usize)?;
+        let body: &[u8] = if change.is_some() { &[] } else { &self.staged_bytes };
+        let index = self.intake.append_parts(&[&head, body])?;
+        self.begin_sync()?;
         self.counters.commits += 1;
         self.counters.intake_bytes += bytes;
-        self.bytes_since_checkpoint += bytes;
         self.last_record_ms = now_ms;
         self.changed = true;
-        Ok(())
-    }
-
-    /// Applies what was committed: deduplicates, numbers, evaluates.
-    pub fn apply(&mut self) -> Result<(), CoreError> {
-        let Some((stamp, index)) = self.committed.take() else { return Ok(()) };
-        let mut ops = std::mem::take(&mut self.staged);
-        self.apply_record(index, stamp, ops.drain(..))?;
-        self.staged = ops;
-        Ok(())
-    }
-
-    fn apply_record(&mut self, index: u64, stamp: Stamp, ops: impl Iterator<Item = Op>) -> Result<(), CoreError> {
-        let applied = index + 1;
-        for op in ops {
-            match op {
-                Op::Event { event, lane, qos2 } => {
-                    let resent = qos2.is_some_and(|key| self.dedup.seen_packet(key));
-                    self.apply_event(event, lane, resent, stamp, applied)?;
-                }
-                Op::Events { events, qos2 } => {
-                    let resent = self.dedup.seen_packet(qos2);
-                    for (event, lane) in events {
-                        self.apply_event(event, lane, resent, stamp, applied)?;
-                    }
-                }
-                Op::Release(key) => self.dedup.release(key),
-                Op::Reset { client } => self.dedup.reset(client),
-                Op::DeadLetter { .. } => {}
+        match &mut self.recovery {
+            Some(recovery) => {
+                recovery.took(index, bytes, &self.staged);
+                self.staged.clear();
+            }
+            None => {
+                self.bytes_since_checkpoint += bytes;
+                self.committed = Some((stamp, index));
             }
         }
-        // Derived events come after the record's own, so that those are numbered by the record alone.
-        self.rules.advance(stamp, &mut self.derived);
-        for (lane, mut event) in self.derived.events.drain(..) {
-            event.stamp = stamp;
-            self.counters.derived += 1;
-            if self.lanes[lane.index()].forward(&event, stamp, applied)? {
-                self.fresh_derived.push((lane, event));
-            }
-        }
-        self.applied = applied;
         Ok(())
-    }
-
-    fn apply_event(
-        &mut self,
-        mut event: Event,
-        lane: Option<Lane>,
-        resent_packet: bool,
-        stamp: Stamp,
-        applied: u64,
-    ) -> Result<(), CoreError> {
-        self.counters.events += 1;
-        event.stamp = stamp;
-        let resent_id = event.id.as_ref().is_some_and(|id| self.dedup.seen(&event.device, id));
-        let writer = &mut self.lanes[lane.unwrap_or(Lane::Bulk).index()];
-        if resent_packet || resent_id {
-            writer.account(Disposition::Deduplicated, stamp, applied);
-            return Ok(());
-        }
-        match self.rules.process(&event, stamp, &mut self.derived) {
-            Verdict::Forward => {
-                writer.forward(&event, stamp, applied)?;
-            }
-            Verdict::Reduced(rule) => writer.account(Disposition::Reduced(rule), stamp, applied),
-        }
-        Ok(())
-    }
-
-    /// Events that rules derived since the last call: alerts to raise here,
-    /// aggregates to show. A crash may repeat some, never skip one.
-    pub fn take_derived(&mut self) -> Vec<(Lane, Event)> {
-        std::mem::take(&mut self.fresh_derived)
-    }
-
-    /// Closes windows that have ended while no event arrived: writes a tick record when one is due.
-    pub fn tick(&mut self, now_ms: i64, uncertainty_ms: u32) -> Result<(), CoreError> {
-        let due = self.rules.next_end_ms().is_some_and(|end| end <= now_ms);
-        if due && self.is_recovered() && self.staged.is_empty() {
-            self.write_record(now_ms, uncertainty_ms, None)?;
-            self.apply()?;
-        }
-        Ok(())
-    }
-
-    /// When [`EdgeCore::tick`] has something to do, Unix ms.
-    pub fn tick_due_ms(&self) -> Option<i64> {
-        self.rules.next_end_ms()
     }
 
     /// Hands blocks that are due (or all) to the outbox and makes them
     /// durable. Returns true when the uplink has something new to send.
     pub fn flush(&mut self, now_ms: i64, all: bool) -> Result<bool, CoreError> {
+        // A replay flushes at its checkpoints alone: `docs/design/edge-core.md` says why.
+        if self.recovery.is_some() && !all {
+            return Ok(false);
+        }
         let stamp = self.clock.now(now_ms, 0);
+        if all || self.has_unwritten() || self.lanes.iter().any(|lane| lane.is_due(stamp.unix_ms())) {
+            // The outbox must never hold what a crash may still take from the intake.
+            self.drain()?;
+        }
+        // A request that its alert asks for must not be forgotten once the outbox has the alert.
+        self.actions.commit()?;
         let mut first_error = None;
         let mut any = false;
         for lane in Lane::ALL {
@@ -446,6 +417,30 @@ impl EdgeCore {
             Some(error) => Err(error.into()),
             None => Ok(any),
         }
+    }
+
+    /// Requests that rules ask for, durable, each with the number for [`EdgeCore::answered`].
+    /// A crash may repeat some, never skip one.
+    ///
+    /// # Errors
+    /// A full disk is met again with the next call; other failures are final.
+    pub fn take_requests(&mut self) -> Result<VecDeque<(u64, Request)>, CoreError> {
+        if self.actions.has_fresh() {
+            self.drain()?;
+            self.actions.commit()?;
+        }
+        Ok(self.actions.take_ready())
+    }
+
+    /// A request was answered, or is given up.
+    pub fn answered(&mut self, request: u64) {
+        self.actions.done(request);
+        self.changed = true;
+    }
+
+    /// Requests that wait for their answer, and those that there was no room for.
+    pub fn requests(&self) -> (usize, u64) {
+        (self.actions.waiting(), self.actions.dropped())
     }
 
     fn has_unwritten(&self) -> bool {
@@ -474,7 +469,7 @@ impl EdgeCore {
             own.filter(|(key, _)| key.lane == lane).map(|(_, end)| *end).max().unwrap_or(0)
         };
         let covered_to = Lane::ALL.map(covered_to);
-        if covered_to.iter().zip(&self.boot_seqs).all(|(covered, boot)| covered <= boot) {
+        if !self.is_recovered() || covered_to.iter().zip(&self.boot_seqs).all(|(covered, boot)| covered <= boot) {
             return Ok(false);
         }
         self.flush(now_ms, true)?;
@@ -517,44 +512,15 @@ impl EdgeCore {
         Ok(())
     }
 
-    /// Changes the rules between two records. The change is a record of its own, so that a
-    /// replay makes it at the same place. The set in force stays when the new one is the same.
-    ///
-    /// # Errors
-    /// After a full disk ([`CoreError::is_full`]) the rules are as they were. Other failures are final.
-    pub fn set_rules(&mut self, rules: Arc<RuleSet>, now_ms: i64) -> Result<(), CoreError> {
-        if rules.digest() == self.rules.rules().digest() {
-            return Ok(());
-        }
-        if !self.is_recovered() {
-            self.next_rules = Some(rules);
-            return Ok(());
-        }
-        self.write_record(now_ms, 0, Some(&rules.source()))?;
-        if let Some((stamp, index)) = self.committed.take() {
-            self.apply_record(index, stamp, std::iter::empty())?;
-            self.apply_rules(rules, stamp)?;
-        }
-        Ok(())
-    }
-
-    /// Open windows end here: their parts under both sets are both aggregated.
-    fn apply_rules(&mut self, rules: Arc<RuleSet>, stamp: Stamp) -> Result<(), CoreError> {
-        self.rules.finish(stamp, &mut self.derived);
-        for (lane, mut event) in self.derived.events.drain(..) {
-            event.stamp = stamp;
-            self.counters.derived += 1;
-            if self.lanes[lane.index()].forward(&event, stamp, self.applied)? {
-                self.fresh_derived.push((lane, event));
-            }
-        }
-        self.config.rules = Arc::clone(&rules);
-        self.rules = Engine::new(rules);
-        Ok(())
-    }
-
     /// Saves a checkpoint if one is due and lets go of what no kept checkpoint needs.
     pub fn maintain(&mut self, now_ms: i64) -> Result<(), CoreError> {
+        // Left over where the disk was full when the replay ended.
+        if self.is_recovered()
+            && let Some(rules) = self.next_rules.clone()
+        {
+            self.set_rules(rules, now_ms)?;
+            self.next_rules = None;
+        }
         let elapsed = now_ms.saturating_sub(self.last_checkpoint_ms);
         let due = elapsed >= self.config.checkpoint_interval_ms
             || elapsed < 0
@@ -583,6 +549,7 @@ impl EdgeCore {
             queue: self.queue.state(),
             dead_letters: self.counters.dead_letters,
         };
+        self.actions.checkpoint()?;
         self.checkpoints.save(checkpoint.intake_next, &checkpoint.encode()?)?;
         self.counters.checkpoints += 1;
         self.last_checkpoint_ms = now_ms;
@@ -615,16 +582,6 @@ impl EdgeCore {
             self.dead.trim_front(middle)?;
         }
         Ok(())
-    }
-
-    /// True once the replay after a restart is done.
-    pub fn is_recovered(&self) -> bool {
-        self.applied >= self.replay_to
-    }
-
-    /// Records that the replay still has to apply.
-    pub fn replay_remaining(&self) -> u64 {
-        self.replay_to.saturating_sub(self.applied)
     }
 
     /// Where the uplink reads its blocks.
@@ -685,12 +642,13 @@ impl EdgeCore {
     }
 
     /// Bytes on disk by what they are for.
-    pub fn bytes_on_disk(&self) -> [(&'static str, u64); 4] {
+    pub fn bytes_on_disk(&self) -> [(&'static str, u64); 5] {
         [
             ("intake", self.intake.bytes()),
             ("outbox", self.queue.bytes_on_disk()),
             ("ids", self.dedup.bytes()),
             ("dead_letters", self.dead.bytes()),
+            ("actions", self.actions.bytes()),
         ]
     }
 
@@ -705,88 +663,8 @@ impl EdgeCore {
     pub fn disk_available(&self) -> Option<u64> {
         self.disk.available_bytes().ok()
     }
-
-    /// The ledger: one row a life and lane.
-    pub fn ledger(&self) -> Vec<Row> {
-        let current = (self.epoch, self.lanes.each_ref().map(LaneWriter::accepted));
-        let lives = self.past.iter().map(|life| (life.epoch, life.accepted)).chain([current]);
-        lives
-            .flat_map(|(epoch, accepted)| Lane::ALL.map(|lane| self.row(epoch, lane, accepted[lane.index()])))
-            .collect()
-    }
-
-    fn row(&self, epoch: Epoch, lane: Lane, accepted: u64) -> Row {
-        let state = self.queue.lane(lane);
-        let books = state.lives.iter().find(|life| life.epoch == epoch).map(|life| &life.books);
-        let settled = books.map_or(0, |books| books.end());
-        let mut tally = books.map(|books| books.tally()).unwrap_or_default();
-        let mut sound = books.is_none_or(|books| books.balanced());
-        let mut ranges = books.map(|books| books.rows()).unwrap_or_default();
-        if epoch == self.epoch {
-            tally.add(&state.pending.tally);
-            tally.add(&self.lanes[lane.index()].open());
-            for (header, _) in &self.unwritten[lane.index()] {
-                tally.pending += u64::from(header.events);
-                header.accounts.iter().for_each(|a| tally.account(a.disposition, a.len()));
-            }
-            // Blocks of an earlier life that still wait stand in its row.
-            let earlier = self.pending_of_earlier_lives(lane);
-            tally = minus(tally, earlier);
-            sound &= settled <= accepted;
-        } else if self.past.last().is_some_and(|life| life.epoch == epoch) {
-            tally.add(&self.pending_of_earlier_lives(lane));
-        }
-        if settled < accepted {
-            ranges.push(RangeRow::new(settled..accepted, "pending"));
-        }
-        Row {
-            site: self.config.site.clone(),
-            epoch,
-            lane,
-            accepted,
-            tally,
-            resent: 0,
-            balanced: sound && tally.total() == accepted,
-            ranges,
-        }
-    }
-
-    /// What waits of lives before the current one; read from the blocks, and only while there are any.
-    fn pending_of_earlier_lives(&self, lane: Lane) -> Tally {
-        let mut tally = Tally::default();
-        let state = self.queue.lane(lane);
-        let unsettled = |life: &PastLife| {
-            let settled = state.lives.iter().find(|l| l.epoch == life.epoch).map_or(0, |l| l.books.end());
-            settled < life.accepted[lane.index()]
-        };
-        if !self.past.iter().any(unsettled) {
-            return tally;
-        }
-        let reader = self.queue.reader();
-        let mut position = state.acked;
-        while let Ok(Some((at, block))) = reader.next(lane, position) {
-            let Ok(view) = BlockHeader::parse(&block) else { break };
-            if view.header.epoch >= self.epoch {
-                break;
-            }
-            tally.pending += u64::from(view.header.events);
-            view.header.accounts.iter().for_each(|a| tally.account(a.disposition, a.len()));
-            position = at + 1;
-        }
-        tally
-    }
 }
 
 fn over_limit(event: &Event) -> Option<String> {
     grey_codec::check(event).err().map(|error| error.to_string())
-}
-
-fn minus(a: Tally, b: Tally) -> Tally {
-    Tally {
-        delivered: a.delivered.saturating_sub(b.delivered),
-        reduced: a.reduced.saturating_sub(b.reduced),
-        deduplicated: a.deduplicated.saturating_sub(b.deduplicated),
-        dropped: a.dropped.saturating_sub(b.dropped),
-        pending: a.pending.saturating_sub(b.pending),
-    }
 }

@@ -5,20 +5,29 @@ use std::path::Path;
 use std::sync::Arc;
 
 use grey_clock::HybridClock;
+use grey_codec::CodecError;
 use grey_disk::{Disk, read_file, write_file_atomic};
 use grey_log::{Checkpoints, Log, LogConfig, LogError};
-use grey_model::{Epoch, Lane, Seq};
+use grey_ingest::Op;
+use grey_model::{Epoch, Lane, Seq, Stamp};
 use grey_queue::Queue;
-use grey_rules::{Derived, Engine, RuleSet};
+use grey_rules::{Derived, Engine, EngineConfig, Operation, RuleSet};
 use serde::{Deserialize, Serialize};
 
+use super::actions::Actions;
+use super::apply::{Nobody, Scratch};
 use super::checkpoint::{Checkpoint, Kept};
 use super::dedup::{Dedup, DedupState};
 use super::lane::LaneWriter;
+use super::record::{Before, Change};
 use super::{CHECKPOINTS_KEPT, CoreConfig, CoreCounters, CoreError, EdgeCore, record};
 
 const IDENTITY: &str = "identity.json";
 const IDENTITY_BYTES_MAX: u64 = 4096;
+/// Operations of one step of the replay: some milliseconds, in which devices wait for their turn.
+const STEP_OPS: usize = 4_096;
+/// Records looked at from the end for the last stamp, should they be damaged.
+const STAMP_LOOKS_MAX: u64 = 1_024;
 /// How far a stamp may run ahead of the wall clock, ms.
 const CLOCK_DRIFT_MAX_MS: u32 = grey_clock::MAX_DRIFT_MS_DEFAULT;
 
@@ -43,6 +52,41 @@ pub struct Opened {
     pub notes: Vec<String>,
 }
 
+/// What a replay has to do.
+#[derive(Debug)]
+pub(super) struct Recovery {
+    /// The first record that is replayed.
+    from: u64,
+    /// Records below were there when the directory was opened.
+    boot_to: u64,
+    /// That part is done.
+    has_booted: bool,
+    /// Records below are to be applied; it grows while devices send.
+    to: u64,
+    /// Device events by lane that were taken meanwhile.
+    pub(super) live_events: [u64; 3],
+    /// Bytes that were taken meanwhile and are not applied.
+    pub(super) live_bytes: u64,
+}
+
+impl Recovery {
+    /// Notes a record that was written behind those that are replayed.
+    pub(super) fn took(&mut self, index: u64, bytes: u64, ops: &[Op]) {
+        self.to = index + 1;
+        self.live_bytes += bytes;
+        self.live_events = plus(self.live_events, count(ops));
+    }
+}
+
+/// How far a replay is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct Progress {
+    /// Intake records applied.
+    pub replayed: u64,
+    /// Intake records to apply; more come while devices send.
+    pub total: u64,
+}
+
 impl EdgeCore {
     /// Opens or creates the data directory at the disk's root. `entropy` keys
     /// the id fingerprints of a new directory. [`EdgeCore::replay`] must follow
@@ -63,6 +107,9 @@ impl EdgeCore {
         let dead_config = LogConfig { segment_bytes_max: 8 << 20, ..LogConfig::default() };
         let (dead, _) = Log::open(Arc::clone(&disk), Path::new("dead-letters"), dead_config)?;
 
+        let (actions, notes) = Actions::open(&disk, Path::new("actions"))?;
+        opened.notes.extend(notes);
+
         let epoch = checkpoint.as_ref().map_or(Epoch(identity.epoch), |c| c.epoch);
         let queue_state = checkpoint.as_ref().map(|c| c.queue.clone());
         let (queue, repairs) =
@@ -76,10 +123,10 @@ impl EdgeCore {
         let (rules, applied, next_seqs, accepted) = match &checkpoint {
             Some(c) => {
                 let _ = clock.restore(c.stamp);
-                let rules = Arc::new(RuleSet::from_source(&c.rules_source)?);
-                (Engine::restore(rules, &c.rules_state)?, c.intake_next, c.next_seqs, c.accepted)
+                let rules = Arc::new(RuleSet::from_source(&c.rules_source, &*config.library)?);
+                (Engine::restore(rules, engine_config(&config), &c.rules_state)?, c.intake_next, c.next_seqs, c.accepted)
             }
-            None => (Engine::new(Arc::clone(&config.rules)), intake.first_index(), [0; 3], [0; 3]),
+            None => (Engine::new(Arc::clone(&config.rules), engine_config(&config)), intake.first_index(), [0; 3], [0; 3]),
         };
         if intake.next_index() < applied {
             opened.notes.push(format!(
@@ -88,8 +135,20 @@ impl EdgeCore {
             ));
             intake.reset(applied)?;
         }
-        let replay_to = intake.durable_end();
-        opened.replay = replay_to - applied;
+        let boot_to = intake.durable_end();
+        opened.replay = boot_to - applied;
+        // Devices are stamped while the replay runs: after everything that was stamped before.
+        if let Some(last) = last_stamp(&intake, applied) {
+            let _ = clock.restore(last);
+        }
+        let recovery = Recovery {
+            from: applied,
+            boot_to,
+            has_booted: false,
+            to: boot_to,
+            live_events: [0; 3],
+            live_bytes: 0,
+        };
         let lanes = lane_writers(&config, epoch, next_seqs, accepted, &queue);
         // The replay may end with others than it begins with: these take over when it is done.
         let next_rules = Some(Arc::clone(&config.rules));
@@ -114,14 +173,20 @@ impl EdgeCore {
             checkpoints,
             kept: VecDeque::from_iter(kept),
             applied,
-            replay_to,
+            recovery: Some(recovery),
+            live_applied: [0; 3],
             next_rules,
             boot_seqs: next_seqs,
             staged: Vec::new(),
             staged_bytes: Vec::new(),
             staged_dead: 0,
             committed: None,
+            syncer: Box::new(super::pipeline::Inline::default()),
+            in_flight: false,
             derived: Derived::default(),
+            scratch: Scratch::default(),
+            listener: Box::new(Nobody),
+            actions,
             fresh_derived: Vec::new(),
             unwritten: Default::default(),
             last_record_ms: now_ms,
@@ -137,39 +202,106 @@ impl EdgeCore {
         Ok((core, opened))
     }
 
-    /// Applies up to `records` intake records that the last checkpoint did not
-    /// see. Returns true when the replay is done; the core takes events then.
+    /// True once the replay after a restart is done.
+    pub fn is_recovered(&self) -> bool {
+        self.recovery.is_none()
+    }
+
+    /// How far the replay is; `None` once it is done.
+    pub fn recovery(&self) -> Option<Progress> {
+        let recovery = self.recovery.as_ref()?;
+        Some(Progress { replayed: self.applied - recovery.from, total: recovery.to - recovery.from })
+    }
+
+    /// Applies intake records that the last checkpoint did not see, up to `records` or
+    /// [`STEP_OPS`] operations. What is taken between two calls is replayed too. Returns
+    /// true when the replay is done.
     pub fn replay(&mut self, records: u64, now_ms: i64) -> Result<bool, CoreError> {
         if self.rebirth.is_some() {
             self.renumber()?;
         }
+        let mut budget = STEP_OPS;
         for _ in 0..records {
-            if self.is_recovered() {
+            self.end_boot();
+            let Some(recovery) = &self.recovery else { return Ok(true) };
+            let (index, to, is_live) = (self.applied, recovery.to, recovery.has_booted);
+            if index >= to || budget == 0 {
                 break;
             }
-            let index = self.applied;
+            if index >= self.intake.durable_end() {
+                self.drain()?;
+            }
             match self.intake.read(index) {
                 Ok(Some(bytes)) => {
-                    let record::Record { header, ops, rules } = record::decode(&bytes)?;
-                    // A drift beyond the bound is a clock that was set back: the replay only counts upward.
-                    let _ = self.clock.restore(header.stamp.max(self.clock.last()));
+                    let record = record::decode(&bytes)?;
+                    budget = budget.saturating_sub(record.ops.len() + 1);
                     self.bytes_since_checkpoint += bytes.len() as u64;
-                    self.apply_record(index, header.stamp, ops.into_iter())?;
-                    if let Some(source) = rules {
-                        self.apply_rules(Arc::new(RuleSet::from_source(&source)?), header.stamp)?;
+                    if let Some(recovery) = self.recovery.as_mut().filter(|_| is_live) {
+                        recovery.live_bytes = recovery.live_bytes.saturating_sub(bytes.len() as u64);
                     }
+                    self.replay_record(index, record)?;
                 }
                 Ok(None) => self.applied = index + 1,
                 Err(LogError::Damaged { lost, path, offset }) => {
                     tracing::error!(path = %path.display(), offset, ?lost, "intake records are lost");
-                    self.skip_lost(lost.end.max(index + 1))?;
+                    self.skip_lost(lost.end.max(index + 1), to)?;
                 }
                 Err(error) => return Err(error.into()),
             }
             self.changed = true;
         }
-        if !self.is_recovered() {
+        self.end_boot();
+        if self.recovery.as_ref().is_some_and(|recovery| self.applied < recovery.to) {
+            if self.bytes_since_checkpoint >= self.config.checkpoint_bytes {
+                self.checkpoint(now_ms).or_else(when_full)?;
+            }
             return Ok(false);
+        }
+        self.recovery = None;
+        self.last_checkpoint_ms = now_ms;
+        if let Some(rules) = self.next_rules.take() {
+            let set = self.set_rules(Arc::clone(&rules), now_ms);
+            if set.as_ref().is_err_and(CoreError::is_full) {
+                self.next_rules = Some(rules);
+            }
+            set.or_else(when_full)?;
+        }
+        if self.changed {
+            self.checkpoint(now_ms).or_else(when_full)?;
+        }
+        Ok(true)
+    }
+
+    fn replay_record(&mut self, index: u64, record: record::Record) -> Result<(), CoreError> {
+        let record::Record { header, ops, change } = record;
+        // A drift beyond the bound is a clock that was set back: the replay only counts upward.
+        let _ = self.clock.restore(header.stamp.max(self.clock.last()));
+        self.live_applied = match header.before {
+            Before::Next(_) => [0; 3],
+            Before::Recovering(counts) => plus(counts, count(&ops)),
+        };
+        self.apply_record(index, header.stamp, ops.into_iter())?;
+        match change {
+            Some(Change::Rules(source)) => {
+                let rules = RuleSet::from_source(&source, &*self.config.library)?;
+                self.apply_rules(Arc::new(rules), header.stamp)?;
+            }
+            Some(Change::Operation(bytes)) => {
+                let operation = Operation::decode(&mut grey_model::Reader::new(&bytes)).map_err(CodecError::from)?;
+                // What was refused then is refused again.
+                let _ = self.apply_operation(&operation, header.stamp)?;
+            }
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// The records that were there when the directory was opened are applied.
+    fn end_boot(&mut self) {
+        let applied = self.applied;
+        match &mut self.recovery {
+            Some(recovery) if !recovery.has_booted && applied >= recovery.boot_to => recovery.has_booted = true,
+            _ => return,
         }
         for lane in Lane::ALL {
             let lost = self.lanes[lane.index()].end_replay();
@@ -178,33 +310,74 @@ impl EdgeCore {
                 self.changed = true;
             }
         }
+        self.actions.end_replay();
         // What was given up to here has the same numbers in every copy of this directory.
         self.boot_seqs = self.next_seqs();
-        if let Some(rules) = self.next_rules.take() {
-            self.set_rules(rules, now_ms)?;
-        }
-        if self.changed {
-            self.checkpoint(now_ms)?;
-        }
-        Ok(true)
     }
 
     /// Accounts for the events of lost intake records: the next record tells how many there were.
-    fn skip_lost(&mut self, next: u64) -> Result<(), CoreError> {
-        self.applied = next.min(self.replay_to);
-        if self.applied < self.replay_to
+    fn skip_lost(&mut self, next: u64, to: u64) -> Result<(), CoreError> {
+        self.applied = next.min(to);
+        if self.applied < to
             && let Ok(Some(bytes)) = self.intake.read(self.applied)
         {
             let header = record::RecordHeader::decode(&mut grey_model::Reader::new(&bytes))?;
             for lane in Lane::ALL {
-                let writer = &mut self.lanes[lane.index()];
-                while writer.next_seq() < header.next_seqs[lane.index()] {
+                let n = lane.index();
+                let writer = &mut self.lanes[n];
+                let end = match header.before {
+                    Before::Next(seqs) => seqs[n],
+                    // What the lost records derived is not known; a device's events are.
+                    Before::Recovering(counts) => writer.next_seq() + counts[n].saturating_sub(self.live_applied[n]),
+                };
+                while writer.next_seq() < end {
                     writer.account(grey_model::Disposition::DroppedDamage, header.stamp, self.applied);
                 }
             }
         }
         Ok(())
     }
+}
+
+/// The replay goes on when the disk is full; what it could not write is written later.
+fn when_full(error: CoreError) -> Result<(), CoreError> {
+    if !error.is_full() {
+        return Err(error);
+    }
+    tracing::error!(%error, "the disk is full; nothing is accepted until there is space");
+    Ok(())
+}
+
+/// Device events of a record by lane.
+fn count(ops: &[Op]) -> [u64; 3] {
+    let mut counts = [0; 3];
+    let mut add = |lane: &Option<Lane>| counts[lane.unwrap_or(Lane::Bulk).index()] += 1;
+    for op in ops {
+        match op {
+            Op::Event { lane, .. } => add(lane),
+            Op::Events { events, .. } => events.iter().for_each(|(_, lane)| add(lane)),
+            Op::Release(_) | Op::Reset { .. } | Op::DeadLetter { .. } => {}
+        }
+    }
+    counts
+}
+
+fn plus(a: [u64; 3], b: [u64; 3]) -> [u64; 3] {
+    [a[0] + b[0], a[1] + b[1], a[2] + b[2]]
+}
+
+/// The stamp of the last record that can be read.
+fn last_stamp(intake: &Log, from: u64) -> Option<Stamp> {
+    let end = intake.durable_end();
+    (from.max(end.saturating_sub(STAMP_LOOKS_MAX))..end).rev().find_map(|index| {
+        let bytes = intake.read(index).ok()??;
+        Some(record::RecordHeader::decode(&mut grey_model::Reader::new(&bytes)).ok()?.stamp)
+    })
+}
+
+/// What the rules are told of the site.
+fn engine_config(config: &CoreConfig) -> EngineConfig {
+    EngineConfig { workers: config.workers, ..EngineConfig::new(config.site.as_str()) }
 }
 
 /// Writers that continue each lane after what the outbox holds of the life.

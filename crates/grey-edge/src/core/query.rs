@@ -7,6 +7,7 @@
 use grey_codec::decode_block;
 use grey_ingest::Op;
 use grey_log::{LogError, LogReader};
+use grey_api::UNNUMBERED;
 use grey_model::{Epoch, Event, Lane, Seq};
 use grey_queue::QueueReader;
 use hashbrown::HashSet;
@@ -24,7 +25,7 @@ pub struct LocalEvent {
     pub epoch: Epoch,
     /// The lane.
     pub lane: Lane,
-    /// The sequence.
+    /// The sequence; [`UNNUMBERED`] where the intake does not tell.
     pub seq: Seq,
     /// The event.
     pub event: Event,
@@ -127,7 +128,10 @@ impl LocalQuery {
             Err(error) => return Err(error.into()),
         };
         let record::Record { header, ops, .. } = record::decode(&bytes)?;
-        let mut seqs = header.next_seqs;
+        let mut seqs = match header.before {
+            record::Before::Next(seqs) => seqs,
+            record::Before::Recovering(_) => [UNNUMBERED; 3],
+        };
         let mut events = Vec::with_capacity(ops.len());
         for op in ops {
             let of_op = match op {
@@ -138,7 +142,7 @@ impl LocalQuery {
             for (mut event, lane) in of_op {
                 let lane = lane.unwrap_or(Lane::Bulk);
                 let seq = seqs[lane.index()];
-                seqs[lane.index()] += 1;
+                seqs[lane.index()] = seq.saturating_add(1);
                 event.stamp = header.stamp;
                 events.push(LocalEvent { epoch: header.epoch, lane, seq, event });
             }

@@ -1,8 +1,8 @@
 //! The intake record: what one group commit accepted, in order.
 //!
-//! Layout, little-endian: version (1), stamp (8), uncertainty (4), epoch (8), the
-//! next sequence of each lane before the record (3 x 8), count of operations
-//! (variable), then the operations: a tag byte and
+//! Layout, little-endian: version (1 or 2), stamp (8), uncertainty (4), epoch (8),
+//! three numbers (3 x 8), count of operations (variable), then the operations: a
+//! tag byte and
 //!
 //! ```text
 //! 0 event      lane byte (255: by kind), row
@@ -11,7 +11,12 @@
 //! 3 reset      client (8)
 //! 4 events     client (8), packet id (2), count (variable), then lane byte and row each
 //! 5 rules      length (variable), source                      last; in force from here on
+//! 6 operation  length (variable), an operator's act on alerts  last
 //! ```
+//!
+//! The numbers of version 1 are the next sequence of each lane before the record.
+//! Version 2 is written while the site recovers, when these are not known yet: its
+//! numbers are the device events by lane in the earlier records of that recovery.
 //!
 //! A record without operations is a tick: it moves the rules' time.
 
@@ -21,12 +26,26 @@ use grey_ingest::{Op, Qos2Key};
 use grey_model::{Epoch, Lane, Reader, Seq, Stamp, Writer};
 
 const VERSION: u8 = 1;
+const VERSION_RECOVERING: u8 = 2;
 const LANE_BY_KIND: u8 = 255;
 const RULES: u8 = 5;
+const OPERATION: u8 = 6;
 /// Longest source of a rule set: a record must hold it.
 const RULES_BYTES_MAX: usize = 4 << 20;
+/// Longest operation: an id, names and a note.
+const OPERATION_BYTES_MAX: usize = 64 << 10;
 /// Operations in one record: bounds the memory of a replay step.
 pub(crate) const OPS_MAX: u64 = 1_000_000;
+
+/// How many events came before a record, by lane: what damage is accounted for with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Before {
+    /// The next sequence of each lane before this record is applied.
+    Next([Seq; 3]),
+    /// Device events in the earlier records of the same recovery. What the records
+    /// still to be replayed derive is not known when this one is written.
+    Recovering([u64; 3]),
+}
 
 /// The fixed part of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,30 +53,35 @@ pub(crate) struct RecordHeader {
     pub(crate) stamp: Stamp,
     /// The life that the sequences belong to.
     pub(crate) epoch: Epoch,
-    /// The next sequence of each lane before this record is applied.
-    pub(crate) next_seqs: [Seq; 3],
+    pub(crate) before: Before,
     pub(crate) ops: u64,
 }
 
 impl RecordHeader {
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
-        out.put_u8(VERSION);
+        let (version, numbers) = match self.before {
+            Before::Next(seqs) => (VERSION, seqs),
+            Before::Recovering(counts) => (VERSION_RECOVERING, counts),
+        };
+        out.put_u8(version);
         out.put_u64_le(self.stamp.hlc);
         out.put_u32_le(self.stamp.uncertainty_ms);
         out.put_u64_le(self.epoch.0);
-        self.next_seqs.iter().for_each(|seq| out.put_u64_le(*seq));
+        numbers.iter().for_each(|number| out.put_u64_le(*number));
         out.put_varint(self.ops);
     }
 
     pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Self, CodecError> {
-        if reader.u8()? != VERSION {
+        let version = reader.u8()?;
+        if version != VERSION && version != VERSION_RECOVERING {
             return Err(reader.invalid("intake record version").into());
         }
         let stamp = Stamp { hlc: reader.u64()?, uncertainty_ms: reader.u32()? };
         let epoch = Epoch(reader.u64()?);
-        let next_seqs = [reader.u64()?, reader.u64()?, reader.u64()?];
+        let numbers = [reader.u64()?, reader.u64()?, reader.u64()?];
+        let before = if version == VERSION { Before::Next(numbers) } else { Before::Recovering(numbers) };
         let ops = reader.count("operations", OPS_MAX)?;
-        Ok(Self { stamp, epoch, next_seqs, ops })
+        Ok(Self { stamp, epoch, before, ops })
     }
 }
 
@@ -139,10 +163,25 @@ pub(crate) fn decode_op(reader: &mut Reader<'_>) -> Result<Op, CodecError> {
     })
 }
 
-/// Writes a change of the rules, as the last operation of a record.
-pub(crate) fn encode_rules(source: &[u8], out: &mut Vec<u8>) {
-    out.put_u8(RULES);
-    out.put_blob(source);
+/// What a record holds beside devices' operations, after them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// The source of the rules that are in force from here on.
+    Rules(Vec<u8>),
+    /// What an operator did to an alert or a silence, as the rules encode it.
+    Operation(Vec<u8>),
+}
+
+impl Change {
+    /// Writes the change as the last operation of a record.
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        let (tag, bytes) = match self {
+            Self::Rules(source) => (RULES, source),
+            Self::Operation(bytes) => (OPERATION, bytes),
+        };
+        out.put_u8(tag);
+        out.put_blob(bytes);
+    }
 }
 
 /// A record as it was read.
@@ -150,8 +189,7 @@ pub(crate) fn encode_rules(source: &[u8], out: &mut Vec<u8>) {
 pub(crate) struct Record {
     pub(crate) header: RecordHeader,
     pub(crate) ops: Vec<Op>,
-    /// The source of the rules that are in force after the operations.
-    pub(crate) rules: Option<Vec<u8>>,
+    pub(crate) change: Option<Change>,
 }
 
 /// Reads a whole record.
@@ -159,19 +197,25 @@ pub(crate) fn decode(record: &[u8]) -> Result<Record, CodecError> {
     let mut reader = Reader::new(record);
     let header = RecordHeader::decode(&mut reader)?;
     let mut ops = Vec::with_capacity(header.ops.min(record.len() as u64 / 4) as usize);
-    let mut rules = None;
+    let mut change = None;
     for n in 0..header.ops {
-        if n + 1 == header.ops && record.get(reader.offset()) == Some(&RULES) {
-            reader.u8()?;
-            rules = Some(reader.blob("rules", RULES_BYTES_MAX)?.to_vec());
-        } else {
-            ops.push(decode_op(&mut reader)?);
+        let tag = record.get(reader.offset()).filter(|_| n + 1 == header.ops);
+        match tag {
+            Some(&RULES) => {
+                reader.u8()?;
+                change = Some(Change::Rules(reader.blob("rules", RULES_BYTES_MAX)?.to_vec()));
+            }
+            Some(&OPERATION) => {
+                reader.u8()?;
+                change = Some(Change::Operation(reader.blob("operation", OPERATION_BYTES_MAX)?.to_vec()));
+            }
+            _ => ops.push(decode_op(&mut reader)?),
         }
     }
     if !reader.is_empty() {
         return Err(reader.invalid("end of intake record").into());
     }
-    Ok(Record { header, ops, rules })
+    Ok(Record { header, ops, change })
 }
 
 #[cfg(test)]
@@ -181,6 +225,8 @@ mod tests {
     use proptest::prelude::*;
 
     const GOLDEN: &[u8] = include_bytes!("../../tests/golden/intake-record-v1.bin");
+    const GOLDEN_RECOVERING: &[u8] = include_bytes!("../../tests/golden/intake-record-v2.bin");
+    const GOLDEN_OPERATION: &[u8] = include_bytes!("../../tests/golden/intake-record-operation-v1.bin");
 
     fn ops() -> Vec<Op> {
         let event = |n: f64| Event::reading("press-1", "temperature", n, 1_767_225_600_000);
@@ -195,9 +241,13 @@ mod tests {
     }
 
     fn record() -> (RecordHeader, Vec<u8>) {
+        record_with(Before::Next([1, 2, 3]))
+    }
+
+    fn record_with(before: Before) -> (RecordHeader, Vec<u8>) {
         let ops = ops();
         let stamp = Stamp { hlc: 77 << 22 | 3, uncertainty_ms: 5 };
-        let header = RecordHeader { stamp, epoch: Epoch(11), next_seqs: [1, 2, 3], ops: ops.len() as u64 };
+        let header = RecordHeader { stamp, epoch: Epoch(11), before, ops: ops.len() as u64 };
         let mut bytes = Vec::new();
         header.encode(&mut bytes);
         ops.iter().for_each(|op| assert!(encode_op(op, &mut bytes)));
@@ -208,20 +258,41 @@ mod tests {
     fn version_1_stays_readable() {
         let (header, bytes) = record();
         assert_eq!(bytes, GOLDEN, "the format changed: give it a new version and keep this file");
-        assert_eq!(decode(GOLDEN).unwrap(), Record { header, ops: ops(), rules: None });
+        assert_eq!(decode(GOLDEN).unwrap(), Record { header, ops: ops(), change: None });
     }
 
     #[test]
-    fn a_change_of_rules_is_read_back_and_must_be_whole() {
+    fn version_2_stays_readable() {
+        let (header, bytes) = record_with(Before::Recovering([0, 1, 7]));
+        assert_eq!(bytes, GOLDEN_RECOVERING, "the format changed: give it a new version and keep this file");
+        assert_eq!(decode(GOLDEN_RECOVERING).unwrap(), Record { header, ops: ops(), change: None });
+    }
+
+    fn changed(change: &Change) -> (RecordHeader, Vec<u8>) {
         let stamp = Stamp { hlc: 77 << 22, uncertainty_ms: 0 };
-        let header = RecordHeader { stamp, epoch: Epoch(11), next_seqs: [1, 2, 3], ops: 1 };
+        let header = RecordHeader { stamp, epoch: Epoch(11), before: Before::Next([1, 2, 3]), ops: 1 };
         let mut bytes = Vec::new();
         header.encode(&mut bytes);
-        encode_rules(b"rules: []", &mut bytes);
-        let rules = Some(b"rules: []".to_vec());
-        assert_eq!(decode(&bytes).unwrap(), Record { header, ops: Vec::new(), rules });
-        for len in 0..bytes.len() {
-            assert!(decode(&bytes[..len]).is_err(), "length {len}");
+        change.encode(&mut bytes);
+        (header, bytes)
+    }
+
+    #[test]
+    fn an_operation_stays_readable() {
+        let change = Change::Operation(b"acknowledge".to_vec());
+        let (header, bytes) = changed(&change);
+        assert_eq!(bytes, GOLDEN_OPERATION, "the format changed: give it a new tag and keep this file");
+        assert_eq!(decode(GOLDEN_OPERATION).unwrap(), Record { header, ops: Vec::new(), change: Some(change) });
+    }
+
+    #[test]
+    fn a_change_is_read_back_and_must_be_whole() {
+        for change in [Change::Rules(b"rules: []".to_vec()), Change::Operation(b"silence".to_vec())] {
+            let (header, bytes) = changed(&change);
+            assert_eq!(decode(&bytes).unwrap(), Record { header, ops: Vec::new(), change: Some(change) });
+            for len in 0..bytes.len() {
+                assert!(decode(&bytes[..len]).is_err(), "length {len}");
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use grey_ingest::{Op, Refusal};
 use grey_model::Lane;
 use grey_sync::{OwnStreams, Pending, Status};
 
-use super::{CoreError, EdgeCore, StageError};
+use super::{CoreError, EdgeCore, Flights, StageError};
 
 /// What producers are told to wait when the outbox is full, ms.
 const RETRY_AFTER_MS: u64 = 1_000;
@@ -27,7 +27,7 @@ pub trait RoundDriver {
     /// A batch is durable, or refused. The producer may be acknowledged now.
     fn answer(&mut self, done: Self::Done, answer: Result<(), Refusal>);
 
-    /// A commit has ended: events in it and how long the disk took, µs.
+    /// A record is durable: events in it, and how long it took from its writing on, µs.
     fn committed(&mut self, events: u64, micros: u64);
 
     /// The disk is full. Nothing was lost, and the next round tries again.
@@ -35,15 +35,34 @@ pub trait RoundDriver {
 }
 
 impl EdgeCore {
-    /// Runs one round. Returns true when the uplink has something new to send.
+    /// Runs one round. `flights` is kept from one round to the next; who waits in it is
+    /// answered in the round after the disk has its record. Returns true when the uplink
+    /// has something new to send.
     ///
     /// # Errors
     /// Every failure of the disk but a full one. It is final: open the directory again.
     pub fn round<D: RoundDriver>(
         &mut self,
         batches: impl IntoIterator<Item = (Vec<Op>, D::Done)>,
+        flights: &mut Flights<D::Done>,
         driver: &mut D,
     ) -> Result<bool, CoreError> {
+        let result = self.try_round(batches, flights, driver);
+        if let Err(error) = &result {
+            for done in flights.abandon() {
+                driver.answer(done, Err(Refusal::Failed(error.to_string())));
+            }
+        }
+        result
+    }
+
+    fn try_round<D: RoundDriver>(
+        &mut self,
+        batches: impl IntoIterator<Item = (Vec<Op>, D::Done)>,
+        flights: &mut Flights<D::Done>,
+        driver: &mut D,
+    ) -> Result<bool, CoreError> {
+        self.land(flights, driver)?;
         let mut dones = Vec::new();
         for (ops, done) in batches {
             match self.stage(ops) {
@@ -54,43 +73,60 @@ impl EdgeCore {
                 Err(error @ StageError::Recovering) => driver.answer(done, Err(Refusal::Failed(error.to_string()))),
             }
             if self.wants_commit() {
-                self.commit_and_answer(&mut dones, driver)?;
+                self.evaluate(std::mem::take(&mut dones), flights, driver)?;
             }
         }
         if !dones.is_empty() {
-            self.commit_and_answer(&mut dones, driver)?;
+            self.evaluate(dones, flights, driver)?;
         }
         let now_ms = driver.now_ms();
         self.patient(driver, |core| core.tick(now_ms, 0))?;
         self.patient(driver, |core| core.flush(now_ms, false))?;
         self.patient(driver, |core| core.maintain(now_ms))?;
+        self.land(flights, driver)?;
         // A checkpoint flushes too, and so does a change of rules between two rounds.
         let blocks = self.counters().blocks;
         Ok(std::mem::replace(&mut self.announced_blocks, blocks) < blocks)
     }
 
-    fn commit_and_answer<D: RoundDriver>(&mut self, dones: &mut Vec<D::Done>, driver: &mut D) -> Result<(), CoreError> {
+    /// Writes what is staged and applies it. The producers wait for the disk in `flights`.
+    fn evaluate<D: RoundDriver>(
+        &mut self,
+        dones: Vec<D::Done>,
+        flights: &mut Flights<D::Done>,
+        driver: &mut D,
+    ) -> Result<(), CoreError> {
         let before = self.counters().events;
-        let (now_ms, started) = (driver.now_ms(), driver.monotonic_us());
-        let answer = match self.commit(now_ms, 0) {
-            Ok(()) => Ok(()),
-            Err(error) if error.is_full() => {
-                driver.waits_for_space(&error);
-                Err(Refusal::Full)
-            }
+        let (now_ms, started_us) = (driver.now_ms(), driver.monotonic_us());
+        match self.write(now_ms, 0) {
+            Ok(()) => {}
             Err(error) => {
-                for done in dones.drain(..) {
-                    driver.answer(done, Err(Refusal::Failed(error.to_string())));
+                let refusal = if error.is_full() { Refusal::Full } else { Refusal::Failed(error.to_string()) };
+                for done in dones {
+                    driver.answer(done, Err(refusal.clone()));
                 }
-                return Err(error);
+                if !error.is_full() {
+                    return Err(error);
+                }
+                driver.waits_for_space(&error);
+                return Ok(());
             }
-        };
-        let took = driver.monotonic_us().saturating_sub(started);
-        for done in dones.drain(..) {
-            driver.answer(done, answer.clone());
         }
         self.apply()?;
-        driver.committed(self.counters().events - before, took);
+        flights.push(self.intake.next_index(), dones, self.counters().events - before, started_us);
+        Ok(())
+    }
+
+    /// Answers those whose records the disk has.
+    fn land<D: RoundDriver>(&mut self, flights: &mut Flights<D::Done>, driver: &mut D) -> Result<(), CoreError> {
+        self.settle(false)?;
+        while let Some((dones, events, started_us)) = flights.landed(self.durable_end()) {
+            let took = driver.monotonic_us().saturating_sub(started_us);
+            driver.committed(events, took);
+            for done in dones {
+                driver.answer(done, Ok(()));
+            }
+        }
         Ok(())
     }
 

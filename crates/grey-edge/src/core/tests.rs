@@ -6,7 +6,7 @@ use grey_codec::decode_block;
 use grey_disk::SimDisk;
 use grey_ingest::Qos2Key;
 use grey_model::{Name, RangeSet};
-use grey_rules::{Forward, RuleSpec};
+use grey_rules::{Forward, NoModels, RuleSpec, Rules};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ fn rules(forward: Forward) -> Arc<RuleSet> {
     let node = grey_config::Node::from_yaml(yaml).unwrap();
     let mut decoder = grey_config::Decoder::new("rules");
     let specs: Vec<RuleSpec> = grey_config::Setting::decode(&node, &mut decoder).unwrap();
-    Arc::new(RuleSet::compile(&specs, forward).unwrap())
+    Arc::new(RuleSet::compile(&Rules::new(specs, forward), &NoModels).unwrap())
 }
 
 fn config(forward: Forward) -> CoreConfig {
@@ -100,7 +100,7 @@ fn raw_readings_travel_alerts_go_first_and_aggregates_follow_the_minute() {
     bench.accept((0..10).map(|n| reading(n, 80.0 + n as f64, None)));
     let derived = bench.core.take_derived();
     assert_eq!(
-        derived.iter().filter(|(lane, e)| *lane == Lane::Critical && e.kind == grey_model::Kind::Alert).count(),
+        derived.iter().filter(|d| d.lane == Lane::Critical && d.event.kind == grey_model::Kind::Alert).count(),
         3
     );
     bench.now_ms += 60_000;
@@ -230,14 +230,14 @@ impl RoundDriver for Answers {
 #[test]
 fn a_round_tells_the_uplink_of_blocks_that_its_checkpoint_flushed() {
     let mut bench = Bench::new(11, Forward::Raw);
-    let mut driver = Answers(Vec::new(), START_MS + 1);
-    assert!(!bench.core.round([(vec![reading(1, 1.0, None)], ())], &mut driver).unwrap(), "the block lingers");
+    let (mut flights, mut driver) = (Flights::default(), Answers(Vec::new(), START_MS + 1));
+    assert!(!bench.core.round([(vec![reading(1, 1.0, None)], ())], &mut flights, &mut driver).unwrap(), "the block lingers");
     assert_eq!(driver.0, [Ok(())]);
     // The clock steps back: a checkpoint is due, the block's time is not measured by it.
     driver.1 = START_MS - 10_000;
-    assert!(bench.core.round([], &mut driver).unwrap());
+    assert!(bench.core.round([], &mut flights, &mut driver).unwrap());
     assert!(bench.core.outbox().next(Lane::Bulk, 0).unwrap().is_some());
-    assert!(!bench.core.round([], &mut driver).unwrap(), "once");
+    assert!(!bench.core.round([], &mut flights, &mut driver).unwrap(), "once");
 }
 
 #[test]
@@ -427,6 +427,111 @@ fn a_change_of_rules_that_a_crash_interrupts_sends_no_window_twice() {
         }
     }
     panic!("a change of rules takes fewer changes of the disk");
+}
+
+#[test]
+fn what_is_sent_while_the_site_recovers_is_durable_at_once_and_evaluated_in_its_turn() {
+    for crash in [false, true] {
+        let mut bench = Bench::new(20, Forward::Raw);
+        for n in 0..40 {
+            bench.accept([reading(n, 20.0, Some(&format!("{n}")))]);
+        }
+        bench.disk.crash();
+        // The wall clock is behind what was stamped before the crash.
+        bench.now_ms -= 5_000;
+        let disk: Arc<dyn Disk> = Arc::new(bench.disk.clone());
+        let (core, opened) = EdgeCore::open(disk, bench.config.clone(), bench.now_ms, (1, 2)).unwrap();
+        assert_eq!(opened.replay, 40);
+        bench.core = core;
+        assert!(!bench.core.replay(10, bench.now_ms).unwrap());
+        assert_eq!(bench.core.recovery(), Some(Progress { replayed: 10, total: 40 }));
+        // A resend of what is not replayed yet, and what is new.
+        bench.accept([reading(30, 20.0, Some("30")), reading(40, 90.0, Some("40"))]);
+        assert_eq!(bench.core.recovery(), Some(Progress { replayed: 10, total: 41 }));
+        assert!(bench.core.take_derived().is_empty(), "the alert comes in its turn");
+        assert!(!bench.core.replay(5, bench.now_ms).unwrap());
+        bench.accept([reading(41, 20.0, Some("41"))]);
+        assert!(!bench.core.flush(bench.now_ms, false).unwrap(), "nothing leaves before its turn");
+        if crash {
+            bench.restart();
+        } else {
+            while !bench.core.replay(7, bench.now_ms).unwrap() {}
+        }
+        assert!(bench.core.is_recovered() && bench.core.recovery().is_none());
+        bench.accept([reading(42, 20.0, Some("42")), reading(40, 90.0, Some("40"))]);
+        bench.core.flush(bench.now_ms, true).unwrap();
+        let events = bench.events();
+        let bulk: Vec<_> = events.iter().filter(|((_, lane, _), _)| *lane == Lane::Bulk).map(|(_, e)| e).collect();
+        let sent: Vec<_> = bulk.iter().map(|event| event.device_time_ms - START_MS).collect();
+        assert_eq!(sent, (0..43).collect::<Vec<_>>(), "each once, in order");
+        assert!(bulk.is_sorted_by_key(|event| event.stamp.hlc));
+        assert_eq!(events.keys().filter(|(_, lane, _)| *lane == Lane::Critical).count(), 1, "it fired once");
+        assert_eq!(bench.core.ledger()[Lane::Bulk.index()].tally.deduplicated, 2);
+        bench.assert_balanced();
+        // The local query knows no numbers of what was taken meanwhile.
+        let page = bench.core.local_query().page(LocalPosition::default(), 1000, &|_, _| true).unwrap();
+        let unnumbered = page.events.iter().filter(|e| e.seq == grey_api::UNNUMBERED).count();
+        assert_eq!((page.events.len(), unnumbered), (44, 2), "43 readings and an alert");
+    }
+}
+
+#[test]
+fn a_recovery_takes_no_more_than_may_wait() {
+    let mut bench = Bench::new(21, Forward::Raw);
+    bench.accept((0..10).map(|n| reading(n, 20.0, None)));
+    bench.disk.crash();
+    bench.config.intake_bytes_max = 2_000;
+    let disk: Arc<dyn Disk> = Arc::new(bench.disk.clone());
+    bench.core = EdgeCore::open(disk, bench.config.clone(), bench.now_ms, (1, 2)).unwrap().0;
+    let mut taken = 0;
+    let refused = loop {
+        match bench.core.stage([reading(taken, 20.0, None)]) {
+            Ok(()) => bench.core.commit(bench.now_ms, 0).unwrap(),
+            Err(error) => break error,
+        }
+        taken += 1;
+    };
+    assert!(matches!(refused, StageError::Full { limit: 2_000, .. }), "{refused}");
+    assert!((5..50).contains(&taken));
+    while !bench.core.replay(3, bench.now_ms).unwrap() {}
+    bench.accept([reading(99, 20.0, None)]);
+    assert_eq!(bench.core.ledger()[Lane::Bulk.index()].accepted, 11 + taken);
+    bench.assert_balanced();
+}
+
+#[test]
+fn lost_records_of_a_recovery_are_accounted_for() {
+    let mut bench = Bench::new(22, Forward::Raw);
+    bench.core.checkpoint(bench.now_ms).unwrap();
+    for n in 0..4 {
+        bench.accept([reading(n, 20.0, None)]);
+    }
+    bench.disk.crash();
+    let disk: Arc<dyn Disk> = Arc::new(bench.disk.clone());
+    bench.core = EdgeCore::open(disk, bench.config.clone(), bench.now_ms, (1, 2)).unwrap().0;
+    assert!(!bench.core.replay(1, bench.now_ms).unwrap());
+    // One record each; a mark in the values finds the one to damage.
+    for n in 10..15 {
+        bench.accept([reading(n, 1234.5 + n as f64, None), reading(n + 10, 2.0, None)]);
+    }
+    let mark = (1234.5_f64 + 12.0).to_le_bytes();
+    let files = bench.disk.files();
+    let mut damaged = 0;
+    for (path, _) in files.iter().filter(|(path, _)| path.starts_with("intake/") && path.ends_with(".log")) {
+        let path = std::path::Path::new(path);
+        let bytes = grey_disk::read_file(&bench.disk, path, 1 << 20).unwrap();
+        if let Some(at) = bytes.windows(8).position(|window| window == mark) {
+            bench.disk.flip(path, at as u64, 3).unwrap();
+            damaged += 1;
+        }
+    }
+    assert_eq!(damaged, 1);
+    bench.restart();
+    bench.accept([reading(99, 20.0, None)]);
+    bench.core.flush(bench.now_ms, true).unwrap();
+    let row = &bench.core.ledger()[Lane::Bulk.index()];
+    assert_eq!((row.accepted, row.tally.dropped, row.tally.pending), (15, 2, 13));
+    bench.assert_balanced();
 }
 
 #[test]

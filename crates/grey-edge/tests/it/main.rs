@@ -1,0 +1,3 @@
+//! Integration tests of the edge.
+
+mod crash_rules;

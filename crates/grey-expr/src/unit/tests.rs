@@ -1,3 +1,5 @@
+//! Conversions that are known from elsewhere, and what is no unit.
+
 use super::*;
 
 fn convert(value: f64, from: &str, to: &str) -> Option<f64> {

@@ -6,7 +6,7 @@
 
 mod training;
 
-use grey_infer::{Dense, DenseBuilder, OutputKind, Runtime};
+use grey_infer::{Activation, Dense, DenseBuilder, OutputKind, Runtime};
 use training::{Failure, Options, Random, Recording, quantile, scaled, write};
 
 const USAGE: &str = "\
@@ -98,7 +98,12 @@ fn main() -> Result<(), Failure> {
     }
 
     let file = layers.iter().fold(DenseBuilder::new(), |file, layer| {
-        file.layer(layer.inputs, &layer.rows, &layer.bias, if layer.tanh { "tanh" } else { "linear" })
+        file.layer(
+            layer.inputs,
+            &layer.rows,
+            &layer.bias,
+            if layer.tanh { Activation::Tanh } else { Activation::Linear },
+        )
     });
     let file = file.to_bytes();
     let dense = Dense::read(&file)?;

@@ -175,14 +175,13 @@ impl DenseBuilder {
     }
 
     /// Adds a layer: `rows` has the weights of the first output, then of the second, and so on (`[outputs][inputs]`);
-    /// `bias` one number for each output. A name that is no activation is written as one that no reader takes.
+    /// `bias` one number for each output.
     #[must_use]
-    pub fn layer(mut self, inputs: usize, rows: &[f32], bias: &[f32], activation: &str) -> Self {
-        let code = Activation::parse(activation).map_or(u8::MAX, |activation| activation as u8);
+    pub fn layer(mut self, inputs: usize, rows: &[f32], bias: &[f32], activation: Activation) -> Self {
         self.layers = self.layers.saturating_add(1);
         self.body.extend_from_slice(&u32::try_from(inputs).unwrap_or(u32::MAX).to_le_bytes());
         self.body.extend_from_slice(&u32::try_from(bias.len()).unwrap_or(u32::MAX).to_le_bytes());
-        self.body.push(code);
+        self.body.push(activation as u8);
         for number in rows.iter().chain(bias) {
             self.body.extend_from_slice(&number.to_le_bytes());
         }

@@ -14,7 +14,7 @@ pub enum ModelError {
         path: String,
     },
     /// A file or folder cannot be read or written.
-    #[error("{path}: {problem} ({kind:?})")]
+    #[error("{path}: {problem}")]
     Io {
         /// The file or folder.
         path: String,

@@ -8,10 +8,10 @@
 //! refused with a name and a place before it has seen a reading.
 //!
 //! ```
-//! use grey_infer::{DenseBuilder, Manifest, build};
+//! use grey_infer::{Activation, DenseBuilder, Manifest, build};
 //!
 //! // One dense layer: sigmoid(2 * (x - 20) / 5).
-//! let file = DenseBuilder::new().layer(1, &[2.0], &[0.0], "sigmoid").to_bytes();
+//! let file = DenseBuilder::new().layer(1, &[2.0], &[0.0], Activation::Sigmoid).to_bytes();
 //! let manifest = format!(
 //!     r#"{{"format": 1, "name": "overheated", "version": "1", "runtime": "mlp", "file": "model.grym", "digest": "{}",
 //!         "inputs": [{{"stream": "temperature", "unit": "°C", "scaling": {{"mean": 20, "scale": 5}}}}],

@@ -63,8 +63,7 @@ impl Graph {
         let fact = model.output_fact(0)?;
         let outputs = fact.shape.as_concrete().map(|shape| shape.iter().product::<usize>());
         let Some(outputs) = outputs.filter(|_| fact.datum_type == f32::datum_type()) else {
-            let problem = format!("the output is {fact:?}, it must be 32-bit floats of a fixed shape");
-            return Ok(Err(ModelError::file(problem)));
+            return Ok(Err(ModelError::file("the graph's output must be 32-bit floats of a fixed shape")));
         };
         Ok(Ok(Self { plan: model.into_runnable()?, shape, outputs }))
     }
@@ -106,7 +105,8 @@ fn resolve(dims: &[Option<usize>], input_len: usize) -> Result<Vec<usize>, Model
     }
     let known = shape.iter().flatten().try_fold(1_usize, |product, dim| product.checked_mul(*dim));
     let known = known.filter(|known| (1..=INPUT_LEN_MAX).contains(known)).ok_or_else(|| {
-        ModelError::file(format!("the input's dimensions are {dims:?}, use 1 to {INPUT_LEN_MAX} numbers"))
+        let dims: Vec<String> = dims.iter().map(|dim| dim.map_or("?".to_owned(), |dim| dim.to_string())).collect();
+        ModelError::file(format!("the graph's input is {}, use 1 to {INPUT_LEN_MAX} numbers", dims.join(" x ")))
     })?;
     // A second open dimension is 1; what does not fit is then reported as a wrong number of inputs.
     let mut rest = if input_len.is_multiple_of(known) { input_len / known } else { 1 };

@@ -7,7 +7,7 @@ mod runtime;
 
 use serde_json::{Value, json};
 
-use crate::{DenseBuilder, Forest, ForestNode};
+use crate::{Activation, DenseBuilder, Forest, ForestNode};
 
 /// A manifest that fits `file`, with one input of `features` numbers.
 fn manifest(runtime: &str, kind: &str, features: usize, file: &[u8]) -> Value {
@@ -35,15 +35,15 @@ fn build(manifest: &Value, file: &[u8]) -> Result<std::sync::Arc<dyn crate::Mode
 /// Two inputs, three hidden, one output: numbers that a page of paper checks.
 fn small_mlp() -> Vec<u8> {
     DenseBuilder::new()
-        .layer(2, &[1.0, 0.0, 0.0, 1.0, -1.0, -1.0], &[0.0, 0.5, 1.0], "relu")
-        .layer(3, &[1.0, 2.0, -3.0], &[-0.5], "sigmoid")
+        .layer(2, &[1.0, 0.0, 0.0, 1.0, -1.0, -1.0], &[0.0, 0.5, 1.0], Activation::Relu)
+        .layer(3, &[1.0, 2.0, -3.0], &[-0.5], Activation::Sigmoid)
         .to_bytes()
 }
 
 /// Gives back what it gets, up to ±`gain`.
 fn identity(features: usize, gain: f32) -> Vec<u8> {
     let rows: Vec<f32> = (0..features * features).map(|i| if i % (features + 1) == 0 { gain } else { 0.0 }).collect();
-    DenseBuilder::new().layer(features, &rows, &vec![0.0; features], "linear").to_bytes()
+    DenseBuilder::new().layer(features, &rows, &vec![0.0; features], Activation::Linear).to_bytes()
 }
 
 /// Two trees over two features, grown from 8 points.

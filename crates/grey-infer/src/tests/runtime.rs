@@ -26,7 +26,8 @@ fn a_network_gives_its_golden_values() {
 
 #[test]
 fn the_order_of_weights_is_by_output() {
-    let file = DenseBuilder::new().layer(3, &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], &[10.0, 20.0], "linear").to_bytes();
+    let file =
+        DenseBuilder::new().layer(3, &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], &[10.0, 20.0], Activation::Linear).to_bytes();
     let dense = Dense::read(&file).unwrap();
     assert_eq!(dense.forward(&[1.0, 10.0, 100.0]).unwrap(), [331.0, 674.0]);
     assert_eq!((dense.inputs(), dense.outputs(), dense.activation()), (3, 2, Activation::Linear));
@@ -34,17 +35,17 @@ fn the_order_of_weights_is_by_output() {
 
 #[test]
 fn activations_are_what_they_are_called() {
-    let run = |activation: &str, input: [f32; 3]| {
+    let run = |activation: Activation, input: [f32; 3]| {
         let rows = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0];
         let file = DenseBuilder::new().layer(3, &rows, &[0.0; 3], activation).to_bytes();
         Dense::read(&file).unwrap().forward(&input).unwrap()
     };
-    assert_eq!(run("linear", [-1.0, 0.0, 2.0]), [-1.0, 0.0, 2.0]);
-    assert_eq!(run("relu", [-1.0, 0.0, 2.0]), [0.0, 0.0, 2.0]);
-    assert_eq!(run("sigmoid", [-200.0, 0.0, 200.0]), [0.0, 0.5, 1.0]);
-    assert_eq!(run("tanh", [-200.0, 0.0, 200.0]), [-1.0, 0.0, 1.0]);
+    assert_eq!(run(Activation::Linear, [-1.0, 0.0, 2.0]), [-1.0, 0.0, 2.0]);
+    assert_eq!(run(Activation::Relu, [-1.0, 0.0, 2.0]), [0.0, 0.0, 2.0]);
+    assert_eq!(run(Activation::Sigmoid, [-200.0, 0.0, 200.0]), [0.0, 0.5, 1.0]);
+    assert_eq!(run(Activation::Tanh, [-200.0, 0.0, 200.0]), [-1.0, 0.0, 1.0]);
     // Numbers whose exponentials overflow alone.
-    let soft = run("softmax", [1000.0, 1000.0 + std::f32::consts::LN_2, -1000.0]);
+    let soft = run(Activation::Softmax, [1000.0, 1000.0 + std::f32::consts::LN_2, -1000.0]);
     assert!((soft[0] - 1.0 / 3.0).abs() < 1e-4 && (soft[1] - 2.0 / 3.0).abs() < 1e-4 && soft[2] == 0.0, "{soft:?}");
     for activation in Activation::ALL {
         assert_eq!(Activation::parse(activation.as_str()), Some(activation));
@@ -90,7 +91,12 @@ fn an_autoencoder_scores_what_it_cannot_give_back() {
         }
     }
     let bias: Vec<f32> = (0..2 * n).map(|i| if i < n { 1.0 } else { -1.0 }).collect();
-    let file = DenseBuilder::new().layer(n, &first, &bias, "relu").layer(2 * n, &second, &vec![-1.0; n], "linear");
+    let file = DenseBuilder::new().layer(n, &first, &bias, Activation::Relu).layer(
+        2 * n,
+        &second,
+        &vec![-1.0; n],
+        Activation::Linear,
+    );
     let file = file.to_bytes();
     let mut manifest = manifest("autoencoder", "reconstruction_error", n, &file);
     // A camera's frame as 64 features, around 100 with a spread of 20.
@@ -111,7 +117,7 @@ fn an_autoencoder_scores_what_it_cannot_give_back() {
 
 #[test]
 fn classes_have_labels_and_a_good_one() {
-    let file = DenseBuilder::new().layer(1, &[1.0, 0.0, -1.0], &[0.0; 3], "softmax").to_bytes();
+    let file = DenseBuilder::new().layer(1, &[1.0, 0.0, -1.0], &[0.0; 3], Activation::Softmax).to_bytes();
     let mut manifest = manifest("mlp", "class", 1, &file);
     manifest["output"] = json!({"kind": "class", "index": 1, "threshold": 0.6, "labels": ["low", "good", "high"]});
     let found = infer(&manifest, &file, &[9.0]).unwrap();
@@ -137,7 +143,7 @@ fn classes_have_labels_and_a_good_one() {
 #[test]
 fn rows_of_a_window_are_scaled_feature_by_feature() {
     // Three rows of a scalar and a pair; the network gives the sum of what it sees.
-    let file = DenseBuilder::new().layer(9, &[0.001; 9], &[0.0], "linear").to_bytes();
+    let file = DenseBuilder::new().layer(9, &[0.001; 9], &[0.0], Activation::Linear).to_bytes();
     let mut manifest = manifest("mlp", "score", 1, &file);
     manifest["window"] = json!(3);
     manifest["inputs"] = json!([
@@ -180,10 +186,10 @@ fn numbers_that_are_not_finite_are_errors() {
     for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         let error = infer(&wide, &file, &[0.0, bad]).unwrap_err();
         assert_eq!(error, ModelError::NotFinite { what: "input".into(), position: 1, value: bad.to_string() });
-        let weights = DenseBuilder::new().layer(2, &[0.0, bad], &[0.0], "linear").to_bytes();
+        let weights = DenseBuilder::new().layer(2, &[0.0, bad], &[0.0], Activation::Linear).to_bytes();
         let error = build(&manifest("mlp", "score", 2, &weights), &weights).unwrap_err();
         assert_eq!(error.to_string(), format!("layer 0: weight 1 is {bad}, not a finite number"));
-        let bias = DenseBuilder::new().layer(1, &[0.0], &[bad], "linear").to_bytes();
+        let bias = DenseBuilder::new().layer(1, &[0.0], &[bad], Activation::Linear).to_bytes();
         let error = build(&manifest("mlp", "score", 1, &bias), &bias).unwrap_err();
         assert_eq!(error.to_string(), format!("layer 0: bias 0 is {bad}, not a finite number"));
     }
@@ -193,8 +199,8 @@ fn numbers_that_are_not_finite_are_errors() {
     assert_eq!(found, ModelError::NotFinite { what: "output".into(), position: 0, value: "inf".into() });
     // A relu must not turn a NaN into a zero.
     let file = DenseBuilder::new()
-        .layer(1, &[f32::MAX, -f32::MAX], &[0.0, 0.0], "linear")
-        .layer(2, &[f32::MAX, f32::MAX], &[0.0], "relu")
+        .layer(1, &[f32::MAX, -f32::MAX], &[0.0, 0.0], Activation::Linear)
+        .layer(2, &[f32::MAX, f32::MAX], &[0.0], Activation::Relu)
         .to_bytes();
     let found = infer(&manifest("mlp", "score", 1, &file), &file, &[1e10]).unwrap_err();
     assert!(found.to_string().contains("output 0 is NaN"), "{found}");
@@ -240,7 +246,10 @@ fn damaged_networks_are_refused_with_their_place() {
     assert!(refused(&|bytes| bytes[16] = 5).contains("layer 0: activation 5 is not known"));
     assert!(refused(&|bytes| bytes[16] = 4).contains("softmax stands only at the last layer"));
     assert!(refused(&|bytes| bytes.push(0)).contains("1 bytes behind the end"));
-    let file = DenseBuilder::new().layer(1, &[1.0], &[0.0], "relu").layer(2, &[1.0, 1.0], &[0.0], "relu").to_bytes();
+    let file = DenseBuilder::new()
+        .layer(1, &[1.0], &[0.0], Activation::Relu)
+        .layer(2, &[1.0, 1.0], &[0.0], Activation::Relu)
+        .to_bytes();
     assert!(Dense::read(&file).unwrap_err().to_string().contains("layer 1 takes 2 numbers, the layer before gives 1"));
     // Sixteen million weights that are not there.
     let mut huge = small_mlp();
@@ -306,7 +315,7 @@ fn the_files_of_version_1_stay_readable() {
         0, 0, 0x80, 0x3f, 0, 0, 0, 0xc0, // weights 1 and -2
         0, 0, 0, 0x3f, // bias 0.5
     ];
-    assert_eq!(DenseBuilder::new().layer(2, &[1.0, -2.0], &[0.5], "sigmoid").to_bytes(), dense);
+    assert_eq!(DenseBuilder::new().layer(2, &[1.0, -2.0], &[0.5], Activation::Sigmoid).to_bytes(), dense);
     let found = Dense::read(dense).unwrap().forward(&[3.0, 1.75]).unwrap();
     assert_eq!(found, [0.5]);
     let forest: &[u8] = &[
@@ -418,7 +427,7 @@ proptest! {
                 (sum + f64::from(bias[o])).tanh()
             };
             values = (0..pair[1]).map(output).collect();
-            file = file.layer(pair[0], &rows, &bias, "tanh");
+            file = file.layer(pair[0], &rows, &bias, Activation::Tanh);
         }
         let dense = Dense::read(&file.to_bytes()).unwrap();
         let (found, again) = (dense.forward(&input).unwrap(), dense.forward(&input).unwrap());

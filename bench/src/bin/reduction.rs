@@ -62,7 +62,7 @@ fn run(options: &Options) -> Outcome<bool> {
     let rules = if options.basic { reference::BASIC.to_owned() } else { reference::rules(hooks.address()?, &folder)? };
     let agent = Agent::start_with(&options.places, &folder, "aggregates", "20GB", &rules)?;
     // Rarer than where alerts are timed: a plant that runs.
-    let mix = Mix::new(options.sites, Unusual { hot: 40, high: 5_000, low: 20_000, defect: 3_000 }, 0x67_7265_79);
+    let mix = Mix::new(options.sites, Unusual { hot: 40, high: 2_000, low: 8_000, defect: 3_000 }, 0x67_7265_79);
     let schedule = mix.schedule(options.seconds * 1_000_000);
     let base_ms = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis() as i64;
     let plan = Plan {

@@ -106,8 +106,8 @@ fn in_engine(options: &Options, checks: &mut Vec<Check>) -> Outcome<()> {
         let mut engine = Engine::new(set, EngineConfig::new("bench"));
         let events: Vec<Event> = (0..10_000)
             .map(|n: usize| {
-                // One reading in 100 crosses the lowest limits.
-                let value = if n.is_multiple_of(100) { 101.0 } else { 20.0 + (hash(n as u64) % 700) as f64 / 10.0 };
+                // One reading in 101 crosses the lowest limits.
+                let value = if n.is_multiple_of(101) { 101.0 } else { 20.0 + (hash(n as u64) % 700) as f64 / 10.0 };
                 let mut event = Event::reading(format!("press-{}", n % DEVICES), "temperature", value, 0);
                 event.unit = Some("°C".into());
                 event

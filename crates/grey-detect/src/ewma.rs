@@ -1,66 +1,55 @@
-//! Exponentially weighted moving average and variance (Roberts 1959).
+//! The control chart of the exponentially weighted moving average (Roberts 1959): the
+//! distance of a value from the average of those before it, in their deviations.
 //!
 //! Must not know the other methods.
 
 use grey_model::{Reader, WireError};
 
-use crate::Finding;
+use crate::detector::Finding;
+use crate::moments::Moments;
+use crate::number::{ratio, read_time, score, spread, taken, write_time};
 
-/// Weight of a new value.
-const WEIGHT: f64 = 0.02;
+/// Values that the average reaches back.
+const REACH: f64 = 100.0;
 /// Values before anything is judged.
 const WARM_UP: u32 = 30;
-/// Values beyond this are taken as this, so that squares stay finite.
-const VALUE_MAX: f64 = 1e150;
+/// Deviations that are worth an alarm.
+const ALARM: f64 = 5.0;
+/// Deviations beyond which a value moves the average no further.
+const CLIP: f64 = 8.0;
 
 /// State of one series.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Ewma {
-    mean: f64,
-    variance: f64,
-    seen: u32,
+    moments: Moments,
     since_ms: Option<i64>,
 }
 
 impl Ewma {
-    pub(crate) fn mean(&self) -> f64 {
-        self.mean
-    }
-
     pub(crate) fn observe(&mut self, time_ms: i64, value: f64) -> Finding {
-        let taken = value.clamp(-VALUE_MAX, VALUE_MAX);
-        let expected = if self.seen == 0 { taken } else { self.mean };
-        let departure = taken - expected;
-        let spread = self.variance.sqrt();
-        let score = if self.seen < WARM_UP || departure == 0.0 {
-            0.0
+        let held = taken(value);
+        let expected = if self.moments.count == 0 { held } else { self.moments.mean };
+        let deviation = spread(self.moments.deviation(), expected);
+        let departure = ratio(held - expected, deviation);
+        let judged = if self.moments.count < WARM_UP { 0.0 } else { departure.abs() };
+        let reach = if self.moments.count < WARM_UP { f64::INFINITY } else { CLIP };
+        // A level that was constant so far has no deviation to hold a value by.
+        let learnt = if self.moments.variance > 0.0 && departure.abs() > reach {
+            expected + departure.signum() * reach * deviation
         } else {
-            let z = departure.abs() / spread.max(f64::MIN_POSITIVE);
-            if z.is_finite() { z * z / (9.0 / 9.0 + z * z) } else { 1.0 }
+            held
         };
-        let weight = WEIGHT.max(1.0 / f64::from(self.seen.saturating_add(1)));
-        self.mean = expected + weight * departure;
-        self.variance = (1.0 - weight) * (self.variance + weight * departure * departure);
-        self.seen = self.seen.saturating_add(1);
-        self.since_ms = if score >= 0.9 { self.since_ms.or(Some(time_ms)) } else { None };
-        Finding { score, expected, seen: value, since_ms: self.since_ms }
+        self.moments.add(learnt, REACH);
+        self.since_ms = if judged >= ALARM { self.since_ms.or(Some(time_ms)) } else { None };
+        Finding { score: score(judged, ALARM), expected, seen: value, since_ms: self.since_ms }
     }
 
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
-        out.extend(self.mean.to_le_bytes());
-        out.extend(self.variance.to_le_bytes());
-        out.extend(self.seen.to_le_bytes());
-        out.push(u8::from(self.since_ms.is_some()));
-        out.extend(self.since_ms.unwrap_or(0).to_le_bytes());
+        self.moments.write(out);
+        write_time(self.since_ms, out);
     }
 
     pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, WireError> {
-        let (mean, variance, seen) = (reader.f64()?, reader.f64()?, reader.u32()?);
-        if !mean.is_finite() || !variance.is_finite() || variance < 0.0 {
-            return Err(reader.invalid("detector moments"));
-        }
-        let some = reader.u8()? != 0;
-        let since = reader.i64()?;
-        Ok(Self { mean, variance, seen, since_ms: some.then_some(since) })
+        Ok(Self { moments: Moments::read(reader)?, since_ms: read_time(reader)? })
     }
 }

@@ -8,7 +8,17 @@
 //!
 //! This crate is pure: it knows no clock, no configuration and no other series.
 
+mod context;
+mod cusum;
 mod detector;
 mod ewma;
+mod general;
+mod moments;
+mod number;
+mod robust;
+mod season;
+mod seasonal;
+mod shapes;
+mod tail;
 
 pub use detector::{Detector, Finding, Method};

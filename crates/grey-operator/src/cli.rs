@@ -83,17 +83,19 @@ enum RulesCommand {
     Check(RulesArgs),
     /// Say in a sentence what each rule does
     Explain(RulesArgs),
+    /// The rules in force at a running agent, with what each has counted
+    Status(Remote),
     /// Make a running agent read its rules again
     Reload(Remote),
 }
 
 #[derive(Debug, Clone, Subcommand)]
 enum AlertsCommand {
-    /// Alerts that fire
+    /// Alerts that are pending or fire, newest first
     List(AlertsListArgs),
     /// Say that somebody takes care of an alert
     Ack(AckArgs),
-    /// Keep alerts of a rule or a device quiet for a while
+    /// Leave alerts of a rule or a device without effects for a while
     Silence(SilenceArgs),
     /// End a silence
     Unsilence(UnsilenceArgs),
@@ -215,6 +217,15 @@ pub(crate) struct Remote {
 pub(crate) struct AlertsListArgs {
     #[command(flatten)]
     pub(crate) remote: Remote,
+    /// Only alerts in these states: pending, firing, cleared; several joined by commas
+    #[arg(long, value_name = "STATES", default_value = "pending,firing")]
+    pub(crate) state: String,
+    /// Only this rule's
+    #[arg(long, value_name = "NAME")]
+    pub(crate) rule: Option<String>,
+    /// Only this device's
+    #[arg(long, value_name = "NAME")]
+    pub(crate) device: Option<String>,
     /// Also the latest changes
     #[arg(long)]
     pub(crate) recent: bool,
@@ -250,7 +261,7 @@ pub(crate) struct SilenceArgs {
     /// Alerts of this rule
     #[arg(long, value_name = "NAME")]
     pub(crate) rule: Option<String>,
-    /// Alerts of this device
+    /// Alerts of these devices, * for any text
     #[arg(long, value_name = "NAME")]
     pub(crate) device: Option<String>,
     /// How long, such as 2h
@@ -377,6 +388,7 @@ pub fn run(line: &Line, world: &mut World<'_>) -> Result<(), Failure> {
         Command::Rules(RulesCommand::Test(args)) => rules_command::test(args, world),
         Command::Rules(RulesCommand::Check(args)) => rules_command::check(args, world),
         Command::Rules(RulesCommand::Explain(args)) => rules_command::explain(args, world),
+        Command::Rules(RulesCommand::Status(remote)) => remote::rules(remote, world.out),
         Command::Rules(RulesCommand::Reload(remote)) => remote::reload(remote, world.out),
         Command::Status(remote) => remote::status(remote, world.out),
         Command::Alerts(AlertsCommand::List(args)) => remote::alerts(args, world.out),

@@ -25,3 +25,10 @@ pub use http::HttpError;
 pub use plot::PlotError;
 pub use recording::RecordingError;
 pub use world::{Failure, World};
+
+/// Reads bytes as a recording, for the fuzz target: how many events and bad lines it holds.
+#[cfg(fuzzing)]
+pub fn read_recording(mut bytes: &[u8]) -> Result<(u64, u64), RecordingError> {
+    let selection = recording::Selection::default();
+    recording::read(&mut bytes, "fuzz", &selection, &mut |_| (), &mut |_| ()).map(|s| (s.events, s.bad_total))
+}

@@ -42,11 +42,15 @@ fn cell(value: &Json) -> String {
     }
 }
 
-/// Lists as a table of the members named; `a.b` looks into a member.
-fn table(entries: &[Json], head: &[&'static str], members: &[&str]) -> TextTable {
-    let mut table = TextTable::new(head);
+/// A column: its head, and the member that it shows; `a.b` looks into a member.
+type Column = (&'static str, &'static str);
+
+/// Entries of a list as rows.
+fn table(entries: &[Json], columns: &[Column]) -> TextTable {
+    let head: Vec<&'static str> = columns.iter().map(|(head, _)| *head).collect();
+    let mut table = TextTable::new(&head);
     for entry in entries {
-        table.row(members.iter().map(|path| cell(path.split('.').fold(entry, |value, key| &value[key]))));
+        table.row(columns.iter().map(|(_, path)| cell(path.split('.').fold(entry, |value, key| &value[key]))));
     }
     table
 }
@@ -83,19 +87,26 @@ fn object(remote: &Remote, path: &str, out: &mut dyn Write) -> Result<(), Failur
     }
 }
 
-/// A list read to its end, page by page.
-fn all_pages(server: &Server, path: &str, name: &str, query: &[(&str, &str)]) -> Result<Vec<Json>, Failure> {
+/// A list read to its end, page by page; `each` may look at every answer.
+fn all_pages(
+    server: &Server,
+    path: &str,
+    name: &str,
+    query: &[(&str, &str)],
+    each: &mut dyn FnMut(&mut Json),
+) -> Result<Vec<Json>, Failure> {
+    let limit = PAGE_MAX.to_string();
     let mut entries = Vec::new();
     let mut cursor: Option<String> = None;
     loop {
-        let mut asked: Vec<(&str, &str)> = query.to_vec();
+        let mut asked: Vec<(&str, &str)> = vec![("limit", &limit)];
+        asked.extend_from_slice(query);
         if let Some(cursor) = &cursor {
             asked.push(("cursor", cursor));
         }
         let mut answer = server.get(&format!("{path}{}", query_string(&asked)))?;
-        if let Json::Array(page) = answer[name].take() {
-            entries.extend(page);
-        }
+        entries.extend(list_of(&mut answer, name));
+        each(&mut answer);
         cursor = answer["cursor"].as_str().map(str::to_owned);
         if cursor.is_none() || entries.len() >= ENTRIES_MAX {
             return Ok(entries);
@@ -108,23 +119,14 @@ fn query_string(query: &[(&str, &str)]) -> String {
     if pairs.is_empty() { String::new() } else { format!("?{}", pairs.join("&")) }
 }
 
-fn list(
-    args: &SiteArgs,
-    path: &str,
-    name: &str,
-    head: &[&'static str],
-    columns: &[&str],
-    out: &mut dyn Write,
-) -> Result<(), Failure> {
+fn list(args: &SiteArgs, path: &str, name: &str, columns: &[Column], out: &mut dyn Write) -> Result<(), Failure> {
     let server = Server::parse(&args.remote.url())?;
-    let limit = PAGE_MAX.to_string();
-    let mut query = vec![("limit", limit.as_str())];
-    query.extend(args.site.as_deref().map(|site| ("site", site)));
-    let entries = all_pages(&server, path, name, &query)?;
+    let query: Vec<(&str, &str)> = args.site.as_deref().map(|site| ("site", site)).into_iter().collect();
+    let entries = all_pages(&server, path, name, &query, &mut |_| ())?;
     match args.remote.output {
         Output::Json => print_json(&json!({name: entries}), out),
         Output::Table if entries.is_empty() => Ok(writeln!(out, "no {name}")?),
-        Output::Table => Ok(table(&entries, head, columns).write(out)?),
+        Output::Table => Ok(table(&entries, columns).write(out)?),
     }
 }
 
@@ -135,40 +137,37 @@ pub(crate) fn status(remote: &Remote, out: &mut dyn Write) -> Result<(), Failure
 
 /// `sites`.
 pub(crate) fn sites(args: &SiteArgs, out: &mut dyn Write) -> Result<(), Failure> {
-    let head =
-        ["site", "state", "hub", ">epoch", "last seen", ">critical", ">normal", ">bulk", ">oldest s", ">accepted"];
     let columns = [
-        "site",
-        "state",
-        "hub",
-        "epoch",
-        "last_seen",
-        "pending.critical.events",
-        "pending.normal.events",
-        "pending.bulk.events",
-        "oldest_pending_age_s",
-        "accepted_total",
+        ("site", "site"),
+        ("state", "state"),
+        ("hub", "hub"),
+        (">epoch", "epoch"),
+        ("last seen", "last_seen"),
+        (">critical", "pending.critical.events"),
+        (">normal", "pending.normal.events"),
+        (">bulk", "pending.bulk.events"),
+        (">oldest s", "oldest_pending_age_s"),
+        (">accepted", "accepted_total"),
     ];
-    list(args, "/v1/sites", "sites", &head, &columns, out)
+    list(args, "/v1/sites", "sites", &columns, out)
 }
 
 /// `ledger`.
 pub(crate) fn ledger(args: &SiteArgs, out: &mut dyn Write) -> Result<(), Failure> {
-    let head = [
-        "site",
-        ">epoch",
-        "lane",
-        ">accepted",
-        ">delivered",
-        ">reduced",
-        ">deduplicated",
-        ">dropped",
-        ">pending",
-        "balanced",
+    let columns = [
+        ("site", "site"),
+        (">epoch", "epoch"),
+        ("lane", "lane"),
+        (">accepted", "accepted"),
+        (">delivered", "delivered"),
+        (">reduced", "reduced"),
+        (">deduplicated", "deduplicated"),
+        (">dropped", "dropped"),
+        (">pending", "pending"),
+        (">resent", "resent"),
+        ("balanced", "balanced"),
     ];
-    let columns =
-        ["site", "epoch", "lane", "accepted", "delivered", "reduced", "deduplicated", "dropped", "pending", "balanced"];
-    list(args, "/v1/ledger", "ledger", &head, &columns, out)
+    list(args, "/v1/ledger", "ledger", &columns, out)
 }
 
 /// `queue status`.
@@ -197,57 +196,87 @@ pub(crate) fn queue(remote: &Remote, out: &mut dyn Write) -> Result<(), Failure>
 
 /// `alerts list`.
 pub(crate) fn alerts(args: &AlertsListArgs, out: &mut dyn Write) -> Result<(), Failure> {
-    let mut answer = Server::parse(&args.remote.url())?.get("/v1/alerts")?;
+    let server = Server::parse(&args.remote.url())?;
+    let mut query = vec![("state", args.state.as_str())];
+    query.extend(args.rule.as_deref().map(|rule| ("rule", rule)));
+    query.extend(args.device.as_deref().map(|device| ("device", device)));
+    let mut recent = Vec::new();
+    let alerts = all_pages(&server, "/v1/alerts", "alerts", &query, &mut |answer| {
+        recent.extend(list_of(answer, "recent"));
+    })?;
     if args.remote.output == Output::Json {
-        return print_json(&answer, out);
+        return print_json(&json!({"alerts": alerts, "recent": recent}), out);
     }
-    let alerts = list_of(&mut answer, "alerts");
     if alerts.is_empty() {
-        writeln!(out, "no alert fires")?;
+        writeln!(out, "no such alerts")?;
     } else {
-        let head = [
-            "id",
-            "state",
-            "severity",
-            "rule",
-            "device",
-            "stream",
-            ">value",
-            "since",
-            "silenced",
-            "acknowledged by",
-            "condition",
-        ];
         let columns = [
-            "id",
-            "state",
-            "severity",
-            "rule",
-            "device",
-            "stream",
-            "value",
-            "since",
-            "silenced",
-            "acknowledged.by",
-            "condition",
+            ("id", "id"),
+            ("state", "state"),
+            ("severity", "severity"),
+            ("rule", "rule"),
+            ("device", "device"),
+            ("stream", "stream"),
+            (">value", "value"),
+            ("unit", "unit"),
+            ("since", "since"),
+            ("cleared", "cleared"),
+            ("silenced", "silenced"),
+            ("acknowledged by", "acknowledged.by"),
+            ("condition", "condition"),
         ];
-        table(&alerts, &head, &columns).write(out)?;
+        table(&alerts, &columns).write(out)?;
     }
-    let recent = list_of(&mut answer, "recent");
     if args.recent && !recent.is_empty() {
         writeln!(out, "\nLatest changes")?;
-        let head = ["at", "state", "severity", "rule", "device", "stream", ">value", ">limit"];
         let columns = [
-            "ts",
-            "attributes.state",
-            "attributes.severity",
-            "attributes.rule",
-            "device",
-            "stream",
-            "value.value",
-            "value.limit",
+            ("at", "ts"),
+            ("state", "attributes.state"),
+            ("severity", "attributes.severity"),
+            ("rule", "attributes.rule"),
+            ("device", "device"),
+            ("stream", "stream"),
+            (">value", "value.value"),
+            (">limit", "value.limit"),
         ];
-        table(&recent, &head, &columns).write(out)?;
+        table(&recent, &columns).write(out)?;
+    }
+    Ok(())
+}
+
+/// `rules status`.
+pub(crate) fn rules(remote: &Remote, out: &mut dyn Write) -> Result<(), Failure> {
+    let mut answer = Server::parse(&remote.url())?.get("/v1/rules")?;
+    if remote.output == Output::Json {
+        return print_json(&answer, out);
+    }
+    let columns = [
+        ("#", "rule"),
+        ("name", "name"),
+        ("type", "type"),
+        (">fired", "fired_total"),
+        (">cleared", "cleared_total"),
+        (">suppressed", "suppressed_total"),
+        (">windows", "windows_total"),
+        (">late", "late_total"),
+        (">ahead", "ahead_total"),
+        (">reduced", "reduced_total"),
+        ("problem", "problem"),
+        ("does", "does"),
+    ];
+    table(&list_of(&mut answer, "rules"), &columns).write(out)?;
+    for (name, columns) in [
+        ("models", &[("model", "model"), ("rule", "rule"), ("version", "version"), ("problem", "problem")][..]),
+        ("hot_spots", &[("hot", "kind"), ("name", "name"), (">share", "share"), ("mitigation", "mitigation")][..]),
+    ] {
+        let entries = list_of(&mut answer, name);
+        if !entries.is_empty() {
+            writeln!(out)?;
+            table(&entries, columns).write(out)?;
+        }
+    }
+    for warning in list_of(&mut answer, "warnings") {
+        writeln!(out, "warning: {}", cell(&warning))?;
     }
     Ok(())
 }
@@ -278,7 +307,10 @@ fn done(answer: &Json, remote: &Remote, words: &str, out: &mut dyn Write) -> Res
 
 /// `alerts ack`.
 pub(crate) fn acknowledge(args: &AckArgs, out: &mut dyn Write) -> Result<(), Failure> {
-    let body = json!({"by": by(&args.who)?, "note": args.who.note});
+    let mut body = json!({"by": by(&args.who)?});
+    if !args.who.note.is_empty() {
+        body["note"] = json!(args.who.note);
+    }
     let answer = Server::parse(&args.remote.url())?.post(&format!("/v1/alerts/{}/ack", escaped(&args.id)), &body)?;
     done(&answer, &args.remote, &format!("alert {} is acknowledged", args.id), out)
 }
@@ -296,7 +328,7 @@ pub(crate) fn silence(args: &SilenceArgs, out: &mut dyn Write) -> Result<(), Fai
     set("for", args.duration.map(|duration| duration.to_string()));
     set("until", args.until.map(format_rfc3339_ms));
     set("by", Some(by(&args.who)?));
-    set("note", Some(args.who.note.clone()));
+    set("note", Some(args.who.note.clone()).filter(|note| !note.is_empty()));
     let answer = Server::parse(&args.remote.url())?.post("/v1/silences", &Json::Object(body))?;
     done(&answer, &args.remote, "silenced", out)
 }
@@ -317,8 +349,8 @@ pub(crate) fn silences(remote: &Remote, out: &mut dyn Write) -> Result<(), Failu
     if silences.is_empty() {
         return Ok(writeln!(out, "no silence is in force")?);
     }
-    let columns = ["id", "rule", "device", "until", "by", "note"];
-    Ok(table(&silences, &columns, &columns).write(out)?)
+    let columns = ["id", "rule", "device", "until", "by", "note"].map(|name| (name, name));
+    Ok(table(&silences, &columns).write(out)?)
 }
 
 /// `rules reload`.
@@ -360,9 +392,19 @@ pub(crate) fn events(args: &EventsArgs, out: &mut dyn Write) -> Result<(), Failu
         EventsOutput::Json => print_json(&json!({"events": events, "cursor": cursor}), out)?,
         EventsOutput::Table if events.is_empty() => writeln!(out, "no events")?,
         EventsOutput::Table => {
-            let columns = ["ts", "site", "device", "stream", "kind", "lane", "seq", "value", "unit", "quality"];
-            let head = ["ts", "site", "device", "stream", "kind", "lane", ">seq", ">value", "unit", "quality"];
-            table(&events, &head, &columns).write(out)?;
+            let columns = [
+                ("ts", "ts"),
+                ("site", "site"),
+                ("device", "device"),
+                ("stream", "stream"),
+                ("kind", "kind"),
+                ("lane", "lane"),
+                (">seq", "seq"),
+                (">value", "value"),
+                ("unit", "unit"),
+                ("quality", "quality"),
+            ];
+            table(&events, &columns).write(out)?;
             if cursor.is_some() {
                 writeln!(out, "there are more; --limit asks for them")?;
             }

@@ -12,7 +12,7 @@ use grey_config::{
     Check, ConfigErrors, Decoder, Environment, FILE_BYTES_MAX, Format, Inactive, Json, Node, Section, Setting,
     TierConfig, Value,
 };
-use grey_model::{Name, SiteId};
+use grey_model::SiteId;
 use grey_rules::{Forward, Library, RuleError, RuleSet, RuleSpec, Rules};
 
 /// Rules that were read and compiled.
@@ -99,7 +99,9 @@ impl Default for LocalProcessing {
 
 impl Setting for LocalProcessing {
     fn decode(node: &Node, decoder: &mut Decoder) -> Option<Self> {
-        let section = decoder.section(node, &["enabled", "rules", "streams", "limits", "models"])?;
+        // Threads change nothing of what rules decide, so they are only let stand.
+        let known = ["enabled", "models", "streams", "limits", "workers", "rules"];
+        let section = decoder.section(node, &known)?;
         Some(Self(Part::of_processing(&section, decoder)))
     }
     read_only!();
@@ -220,16 +222,6 @@ pub(crate) struct Limit {
     pub(crate) unit: Option<String>,
     /// It ends an alert instead of beginning one.
     pub(crate) clears: bool,
-}
-
-impl Limit {
-    /// The limit in a series' unit; `None` where the units do not convert.
-    pub(crate) fn in_unit(&self, unit: Option<&Name>) -> Option<f64> {
-        match (&self.unit, unit) {
-            (Some(own), Some(unit)) if *own != **unit => None,
-            _ => Some(self.value),
-        }
-    }
 }
 
 impl RulesFile {

@@ -8,7 +8,7 @@ use grey_model::time::format_rfc3339_ms;
 use super::PlotError;
 use super::canvas::{Anchor, Canvas, Color, Stroke, text_width};
 use super::scale::{Scale, time_ticks, value_ticks};
-use super::trace::{Bucket, Trace, Traces};
+use super::trace::{Bucket, Trace, Traces, conversion};
 use crate::replay::Outcome;
 use crate::rules_file::Limit;
 use crate::text_table::{number, span};
@@ -95,13 +95,12 @@ pub(super) fn plan<'a>(traces: &'a Traces, outcome: &'a Outcome, limits: &'a [Li
     if traces.beyond > 0 {
         footnotes.push(format!("{} readings of further series are not drawn", traces.beyond));
     }
+    if traces.foreign > 0 {
+        footnotes.push(format!("{} readings whose unit does not convert are not drawn", traces.foreign));
+    }
     let panels = streams.into_iter().map(|stream| Panel::new(stream, traces, limits, &happened)).collect();
-    let title = format!(
-        "{} to {} UTC ({})",
-        format_rfc3339_ms(from_ms).trim_end_matches('Z').replace('T', " "),
-        format_rfc3339_ms(to_ms).trim_end_matches('Z').replace('T', " "),
-        span(to_ms.saturating_sub(from_ms))
-    );
+    let moment = |ms: i64| format_rfc3339_ms(ms).trim_end_matches('Z').trim_end_matches(".000").replace('T', " ");
+    let title = format!("{} to {} UTC ({})", moment(from_ms), moment(to_ms), span(to_ms.saturating_sub(from_ms)));
     Ok(Plan { panels, from_ms, to_ms, title, footnotes, outcome })
 }
 
@@ -121,12 +120,14 @@ impl<'a> Panel<'a> {
         for bucket in buckets {
             (from, to) = (from.min(bucket.min), to.max(bucket.max));
         }
-        let unit = lines.iter().find_map(|(_, trace)| trace.unit.as_ref());
+        let unit = traces.unit(stream);
         let limits: Vec<&Limit> = limits.iter().filter(|limit| limit.stream == **stream).collect();
         let width = (to - from).max(from.abs().max(to.abs()) * 1e-3).max(1e-9);
         for limit in &limits {
             // A limit far away would flatten the line; it is named at the edge instead.
-            if let Some(at) = limit.in_unit(unit).filter(|at| *at > from - 3.0 * width && *at < to + 3.0 * width) {
+            if let Some(at) =
+                in_unit(limit.value, &limit.unit, unit).filter(|at| *at > from - 3.0 * width && *at < to + 3.0 * width)
+            {
                 (from, to) = (from.min(at), to.max(at));
             }
         }
@@ -314,6 +315,7 @@ impl Plan<'_> {
             windows.sort_by(|a, b| (&a.rule, a.start_ms).cmp(&(&b.rule, b.start_ms)));
             for window in windows {
                 let average = window.fields.iter().find(|(name, _)| name == "avg").map(|(_, value)| *value);
+                let average = average.and_then(|average| in_unit(average, &window.unit, panel.unit));
                 let (Some(average), Some(length)) = (average, window.length_ms) else { continue };
                 let from = times.at(window.start_ms as f64);
                 let to = times.at(window.start_ms.saturating_add(length) as f64);
@@ -334,12 +336,21 @@ impl Plan<'_> {
         let mut drawn: BTreeSet<(i64, i64)> = BTreeSet::new();
         for anomaly in self.outcome.anomalies.iter().filter(|anomaly| anomaly.stream == **panel.stream) {
             let x = times.at(anomaly.at_ms as f64);
-            let y = values.at(anomaly.seen.unwrap_or(panel.to));
+            let seen = anomaly.seen.and_then(|seen| in_unit(seen, &anomaly.unit, panel.unit));
+            let y = values.at(seen.unwrap_or(panel.to));
             // Rings on top of each other say nothing more.
             if drawn.insert(((x / 2.0) as i64, (y / 2.0) as i64)) {
                 canvas.ring(x, y, 4.5, line(FOUND, 1.6));
             }
         }
+    }
+}
+
+/// A value in the unit of its panel; `None` where the units do not convert.
+fn in_unit(value: f64, from: &Option<String>, to: Option<&Name>) -> Option<f64> {
+    match (from, to) {
+        (Some(from), Some(to)) if *from != **to => conversion(from, to).map(|conversion| conversion.apply(value)),
+        _ => Some(value),
     }
 }
 
@@ -359,7 +370,7 @@ fn limits(canvas: &mut dyn Canvas, panel: &Panel<'_>, values: &Scale) {
     let right = WIDTH - RIGHT;
     let mut labels: Vec<f64> = Vec::new();
     for limit in &panel.limits {
-        let Some(at) = limit.in_unit(panel.unit) else { continue };
+        let Some(at) = in_unit(limit.value, &limit.unit, panel.unit) else { continue };
         let inside = values.holds(at);
         let y = values.at(at);
         if inside {
@@ -377,7 +388,8 @@ fn limits(canvas: &mut dyn Canvas, panel: &Panel<'_>, values: &Scale) {
             } else {
                 "below: "
             };
-            let text = format!("{arrow}{} {}", limit.operator, number(at));
+            let unit = panel.unit.map(|unit| format!(" {unit}")).unwrap_or_default();
+            let text = format!("{arrow}{} {}{unit}", limit.operator, number(at));
             let below = if y - values.at(panel.to) < 14.0 { 12.0 } else { -4.0 };
             canvas.text(right - 4.0, y + below, &text, 11.0, Anchor::End, ALARM);
         }

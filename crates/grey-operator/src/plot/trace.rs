@@ -3,12 +3,18 @@
 
 use std::collections::BTreeMap;
 
+use grey_expr::{Conversion, Unit};
 use grey_model::{Event, Name, Quality, Value};
 
 /// Buckets of one series: several for each column of a plot.
 const BUCKETS_MAX: usize = 16_384;
 /// Series that are kept; more are only counted.
 const SERIES_MAX: usize = 512;
+
+/// Greatest value drawn: the width of a range must be a number too.
+const VALUE_MAX: f64 = 1e300;
+/// Conversions that are remembered, one for each stream and unit.
+const CONVERSIONS_MAX: usize = 1_024;
 
 /// What a stretch of time held.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -42,8 +48,6 @@ impl Bucket {
 /// One series.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Trace {
-    /// Unit of the first value that had one.
-    pub(super) unit: Option<Name>,
     /// In the order of time.
     pub(super) buckets: Vec<Bucket>,
     /// A bucket holds the times with one quotient by this, in ms.
@@ -52,7 +56,7 @@ pub(super) struct Trace {
 
 impl Trace {
     fn new() -> Self {
-        Self { unit: None, buckets: Vec::new(), width_ms: 1 }
+        Self { buckets: Vec::new(), width_ms: 1 }
     }
 
     fn add(&mut self, at_ms: i64, value: f64) {
@@ -106,6 +110,17 @@ pub(crate) struct Traces {
     pub(super) series: BTreeMap<(Name, Name), Trace>,
     /// Readings of series that there was no room for.
     pub(super) beyond: u64,
+    /// Readings whose unit does not convert to that of their stream.
+    pub(super) foreign: u64,
+    /// The unit that a stream is drawn in: the first that it had.
+    units: BTreeMap<Name, Name>,
+    /// How other units become that one, by stream and unit.
+    conversions: BTreeMap<(Name, Name), Option<Conversion>>,
+}
+
+/// How a unit becomes another, where both are known and measure the same.
+pub(crate) fn conversion(from: &str, to: &str) -> Option<Conversion> {
+    Unit::parse(from)?.conversion_to(Unit::parse(to)?)
 }
 
 impl Traces {
@@ -121,17 +136,40 @@ impl Traces {
             }
             value => value.as_f64(),
         };
-        let Some(value) = value.filter(|value| value.is_finite()) else { return };
+        let Some(value) = value.and_then(|value| self.in_unit(event, value)).filter(|value| value.is_finite()) else {
+            return;
+        };
         let key = (event.stream.clone(), event.device.clone());
         if self.series.len() >= SERIES_MAX && !self.series.contains_key(&key) {
             self.beyond += 1;
             return;
         }
-        let trace = self.series.entry(key).or_insert_with(Trace::new);
-        if trace.unit.is_none() {
-            trace.unit.clone_from(&event.unit);
+        self.series.entry(key).or_insert_with(Trace::new).add(event.device_time_ms, value.clamp(-VALUE_MAX, VALUE_MAX));
+    }
+
+    /// The unit that a stream is drawn in.
+    pub(super) fn unit(&self, stream: &Name) -> Option<&Name> {
+        self.units.get(stream)
+    }
+
+    /// The value in the unit of its stream. One without unit is taken to be in it.
+    fn in_unit(&mut self, event: &Event, value: f64) -> Option<f64> {
+        let Some(unit) = event.unit.as_ref().filter(|unit| !unit.is_empty()) else { return Some(value) };
+        let Some(own) = self.units.get(&event.stream) else {
+            self.units.insert(event.stream.clone(), unit.clone());
+            return Some(value);
+        };
+        if own == unit {
+            return Some(value);
         }
-        trace.add(event.device_time_ms, value);
+        let key = (event.stream.clone(), unit.clone());
+        if self.conversions.len() >= CONVERSIONS_MAX && !self.conversions.contains_key(&key) {
+            self.foreign += 1;
+            return None;
+        }
+        let conversion = *self.conversions.entry(key).or_insert_with(|| conversion(unit, own));
+        self.foreign += u64::from(conversion.is_none());
+        conversion.map(|conversion| conversion.apply(value))
     }
 }
 

@@ -44,7 +44,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // The next start continues: everything is there, and the resend counts as one.
     let node = EdgeNode::start(config, directory.path()).await?;
     assert!(node.notes().is_empty(), "nothing was damaged");
+    // Events are taken at once; the books have them when the replay is done.
     node.ingest(counted).await?;
+    node.recovered().await;
     let http = address(&node).ok_or("the node has an HTTP interface")?;
     let status = http::get(http, "/v1/status").await?.json();
     assert_eq!(status["accepted_total"], 103);

@@ -25,7 +25,7 @@ impl AlertBook {
 
     /// Takes note of an alert and publishes it at the site on `alerts/{device}/{stream}`.
     pub(crate) fn raise(&self, site: &SiteId, event: &Event, broker: &Broker) {
-        if event.kind != Kind::Alert {
+        if !matches!(event.kind, Kind::Alert | Kind::Anomaly) {
             return;
         }
         let json = alert_value(site, event);

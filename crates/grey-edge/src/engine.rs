@@ -20,7 +20,8 @@ use grey_sync::{Outbox, OutboxError, OwnStreams, Status};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::core::{
-    CoreConfig, CoreError, EdgeCore, Flights, Listener, LocalQuery, Opened, OperateError, Progress, Request, RoundDriver,
+    CoreConfig, CoreError, EdgeCore, Flights, Listener, LocalQuery, Opened, OperateError, Progress, Request,
+    RoundDriver,
 };
 use crate::syncer::ThreadSyncer;
 use crate::time::{monotonic_us, unix_ms};
@@ -32,6 +33,8 @@ const BATCHES_WAITING_MAX: usize = 4_096;
 const BATCHES_PER_COMMIT: usize = 256;
 /// Intake records replayed between two looks at the control channel.
 const REPLAY_STEP: u64 = 64;
+/// Events replayed for each one that is taken meanwhile.
+const CATCH_UP: u64 = 2;
 /// The longest sleep of an idle engine.
 const IDLE_WAIT: Duration = Duration::from_millis(500);
 /// How often the status for heartbeats is renewed, ms.
@@ -286,7 +289,8 @@ impl Engine {
     async fn serve(&mut self, events: &mut dyn EngineEvents) -> Result<(), CoreError> {
         let mut waiting = Vec::with_capacity(BATCHES_PER_COMMIT);
         self.share();
-        while !self.core.replay(REPLAY_STEP, unix_ms())? {
+        let mut taken = 0;
+        while !self.replay(taken)? {
             let mut stopping = false;
             while let Ok(control) = self.control.try_recv() {
                 stopping |= self.obey(control)?;
@@ -297,6 +301,7 @@ impl Engine {
             {
                 waiting.push(batch);
             }
+            taken = waiting.iter().map(|batch| batch.ops.len() as u64).sum();
             self.round(&mut waiting, events)?;
             events.recovering(self.core.recovery());
             if stopping {
@@ -329,6 +334,20 @@ impl Engine {
             self.round(&mut waiting, events)?;
             if stopping {
                 return self.end(&mut waiting, events);
+            }
+        }
+    }
+
+    /// Replays one step, and more of them until twice as many events are replayed as were taken
+    /// meanwhile: it must catch up.
+    fn replay(&mut self, taken: u64) -> Result<bool, CoreError> {
+        let goal = self.core.counters().events + CATCH_UP * taken;
+        loop {
+            if self.core.replay(REPLAY_STEP, unix_ms())? {
+                return Ok(true);
+            }
+            if self.core.counters().events >= goal {
+                return Ok(false);
             }
         }
     }

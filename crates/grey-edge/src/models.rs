@@ -46,8 +46,12 @@ impl Models {
         if pinned.is_empty() {
             return Ok(());
         }
-        let directory = self.open()?;
-        pinned.iter().try_for_each(|model| directory.keep(model, &self.kept))
+        // A version that cannot be loaded has its place in the rules all the same: a replay passes it over too.
+        let Ok(directory) = self.open() else { return Ok(()) };
+        pinned.iter().try_for_each(|model| match directory.keep(model, &self.kept) {
+            Err(_) if directory.load(model).is_err() => Ok(()),
+            kept => kept,
+        })
     }
 
     /// Removes copies that nothing needs any more.

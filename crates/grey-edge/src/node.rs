@@ -287,7 +287,13 @@ impl EdgeNode {
         self.readiness.is_ready()
     }
 
-    /// Takes one event; returns once it is durable.
+    /// Resolves once the replay is done: what is taken from then on is evaluated at once.
+    pub async fn recovered(&self) {
+        // An error means that the engine has ended.
+        let _ = self.site.engine.recovered.clone().wait_for(|done| *done).await;
+    }
+
+    /// Takes one event; returns once it is durable. While the site recovers, it is evaluated later.
     pub async fn ingest(&self, event: Event) -> Result<(), Refusal> {
         self.ingest_batch(vec![event]).await
     }

@@ -60,7 +60,9 @@ struct Target {
 /// Says what is wrong with an address that a webhook is configured with.
 pub(crate) fn check_url(url: &str) -> Result<(), String> {
     if url.get(..8).is_some_and(|start| start.eq_ignore_ascii_case("https://")) {
-        return Err("https is not offered yet, since the agent has no TLS; send to a proxy on this machine by http".into());
+        return Err(
+            "https is not offered yet, since the agent has no TLS; send to a proxy on this machine by http".into()
+        );
     }
     // Words in braces are filled in later.
     parse_url(&url.replace(['{', '}'], "_")).map(|_| ())
@@ -314,13 +316,14 @@ mod tests {
         let target = parse_url("http://10.0.0.5:9000/a b?x=é#y").unwrap();
         assert_eq!((target.address.as_str(), target.path.as_str()), ("10.0.0.5:9000", "/a%20b?x=%C3%A9"));
         assert_eq!(parse_url("HTTP://hooks").unwrap().address, "hooks:80");
-        assert_eq!(parse_url("http://[::1]:90?x").unwrap(), Target {
-            authority: "[::1]:90".into(),
-            address: "[::1]:90".into(),
-            path: "/?x".into()
-        });
+        assert_eq!(
+            parse_url("http://[::1]:90?x").unwrap(),
+            Target { authority: "[::1]:90".into(), address: "[::1]:90".into(), path: "/?x".into() }
+        );
         assert_eq!(parse_url("http://[::1]/").unwrap().address, "[::1]:80");
-        for bad in ["", "ftp://x", "http://", "http:///x", "http://a:b/", "http://a:0/", "http://a@b/", "http://a\r\nb/"] {
+        for bad in
+            ["", "ftp://x", "http://", "http:///x", "http://a:b/", "http://a:0/", "http://a@b/", "http://a\r\nb/"]
+        {
             assert!(parse_url(bad).is_err(), "{bad}");
         }
         assert!(check_url("https://x/").unwrap_err().contains("no TLS"));

@@ -54,10 +54,7 @@ impl EffectMetrics {
     pub fn new(metrics: &Metrics, labels: &SiteLabels) -> Self {
         let counters = ["publish", "command", "webhook"].map(|kind| {
             ["executed", "failed", "dropped", "retried"].map(|outcome| {
-                metrics.counter(
-                    &names::EFFECTS,
-                    &[labels.site.as_str(), &labels.hub, &labels.region, kind, outcome],
-                )
+                metrics.counter(&names::EFFECTS, &[labels.site.as_str(), &labels.hub, &labels.region, kind, outcome])
             })
         });
         Self(Arc::new(counters))
@@ -213,7 +210,8 @@ impl Collector for Inner {
             let labels = [site[0], site[1], site[2], model.rule.as_str(), model.model.as_str()];
             out.sample(&names::INFERENCES, &labels, model.inferences as f64);
             out.sample(&names::MODEL_FALLBACKS, &labels, model.fallbacks as f64);
-            let version = [site[0], site[1], site[2], model.rule.as_str(), model.model.as_str(), model.version.as_str()];
+            let version =
+                [site[0], site[1], site[2], model.rule.as_str(), model.model.as_str(), model.version.as_str()];
             out.sample(&names::MODEL_INFO, &version, 1.0);
         }
     }

@@ -40,6 +40,25 @@ fn everything() -> Metrics {
     edge.committed(Duration::from_millis(1));
     edge.refused(RefusalReason::Full, 1);
     edge.connection_opened(Protocol::Mqtt);
+    EffectMetrics::new(&metrics, &labels("s", "h")).count(EffectKind::Webhook, EffectOutcome::Retried);
+    let rules = RulesMetrics::new(&metrics, labels("s", "h"));
+    rules.decided(5, Duration::from_micros(80));
+    rules.inferred(Duration::from_micros(3));
+    let rule = |n: usize| RuleFigures { rule: format!("rule-{n}"), counts: vec![("fired", 1), ("late", 2)] };
+    rules.set(RulesFigures {
+        rules: (0..RULES_SHOWN_MAX + 10).map(rule).collect(),
+        models: vec![ModelFigures {
+            rule: "heat".into(),
+            model: "heat".into(),
+            version: "2".into(),
+            ..Default::default()
+        }],
+        alerts: vec![("pending", 1), ("firing", 2)],
+        misplaced: vec![("late", 3)],
+        hot_spots: vec![("device", 1)],
+        recovery: Some((10, 40)),
+        ..RulesFigures::default()
+    });
     UplinkMetrics::new(&metrics, "edge", "s")
         .set(&UplinkFigures { round_trip_ms: Some(40), ..UplinkFigures::default() });
     let hub = HubMetrics::new(&metrics, "h2", "us-west-2");
@@ -66,6 +85,25 @@ fn every_declared_name_is_exported_once_and_nothing_else() {
     // The edge's MQTT server brings its figures itself.
     let declared = names::ALL.iter().map(|m| m.name).filter(|name| !name.starts_with("grey_edge_mqtt_"));
     assert_eq!(unique, declared.collect::<BTreeSet<_>>());
+}
+
+#[test]
+fn the_rules_of_a_site_show_themselves_and_are_bounded() {
+    let text = everything().render();
+    let site = r#"site_id="s",hub="h",region="us-west-2""#;
+    for line in [
+        format!(r#"grey_edge_rule_counts_total{{{site},rule="rule-0",what="fired"}} 1"#),
+        format!(r#"grey_edge_rule_counts_total{{{site},rule="other",what="late"}} 20"#),
+        format!(r#"grey_edge_alerts{{{site},state="firing"}} 2"#),
+        format!(r#"grey_edge_model_info{{{site},rule="heat",model="heat",version="2"}} 1"#),
+        format!(r#"grey_edge_effects_total{{{site},kind="webhook",outcome="retried"}} 1"#),
+        format!("grey_edge_recovering{{{site}}} 1"),
+        format!("grey_edge_recovery_replayed_records{{{site}}} 10"),
+        format!("grey_edge_decision_seconds_count{{{site}}} 5"),
+    ] {
+        assert!(has(&text, &line), "{line} is not in\n{text}");
+    }
+    assert_eq!(text.matches("grey_edge_rule_counts_total{").count(), 2 * (RULES_SHOWN_MAX + 1));
 }
 
 #[test]

@@ -153,7 +153,9 @@ pub enum CoreError {
     #[error("checkpoint cannot be written: {0}")]
     Checkpoint(#[from] postcard::Error),
     /// The disk filled up under events that were evaluated and not acknowledged.
-    #[error("the disk had no room for what was evaluated ahead of it ({0}); free space and start again: devices send again what was not acknowledged")]
+    #[error(
+        "the disk had no room for what was evaluated ahead of it ({0}); free space and start again: devices send again what was not acknowledged"
+    )]
     FilledBehind(LogError),
 }
 

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use grey_clock::HybridClock;
 use grey_codec::CodecError;
 use grey_disk::{Disk, read_file, write_file_atomic};
-use grey_log::{Checkpoints, Log, LogConfig, LogError};
 use grey_ingest::Op;
+use grey_log::{Checkpoints, Log, LogConfig, LogError};
 use grey_model::{Epoch, Lane, Seq, Stamp};
 use grey_queue::Queue;
 use grey_rules::{Derived, Engine, EngineConfig, Operation, RuleSet};
@@ -25,7 +25,7 @@ use super::{CHECKPOINTS_KEPT, CoreConfig, CoreCounters, CoreError, EdgeCore, rec
 const IDENTITY: &str = "identity.json";
 const IDENTITY_BYTES_MAX: u64 = 4096;
 /// Operations of one step of the replay: some milliseconds, in which devices wait for their turn.
-const STEP_OPS: usize = 4_096;
+const STEP_OPS: usize = 1_024;
 /// Records looked at from the end for the last stamp, should they be damaged.
 const STAMP_LOOKS_MAX: u64 = 1_024;
 /// How far a stamp may run ahead of the wall clock, ms.
@@ -124,9 +124,16 @@ impl EdgeCore {
             Some(c) => {
                 let _ = clock.restore(c.stamp);
                 let rules = Arc::new(RuleSet::from_source(&c.rules_source, &*config.library)?);
-                (Engine::restore(rules, engine_config(&config), &c.rules_state)?, c.intake_next, c.next_seqs, c.accepted)
+                (
+                    Engine::restore(rules, engine_config(&config), &c.rules_state)?,
+                    c.intake_next,
+                    c.next_seqs,
+                    c.accepted,
+                )
             }
-            None => (Engine::new(Arc::clone(&config.rules), engine_config(&config)), intake.first_index(), [0; 3], [0; 3]),
+            None => {
+                (Engine::new(Arc::clone(&config.rules), engine_config(&config)), intake.first_index(), [0; 3], [0; 3])
+            }
         };
         if intake.next_index() < applied {
             opened.notes.push(format!(
@@ -141,14 +148,8 @@ impl EdgeCore {
         if let Some(last) = last_stamp(&intake, applied) {
             let _ = clock.restore(last);
         }
-        let recovery = Recovery {
-            from: applied,
-            boot_to,
-            has_booted: false,
-            to: boot_to,
-            live_events: [0; 3],
-            live_bytes: 0,
-        };
+        let recovery =
+            Recovery { from: applied, boot_to, has_booted: false, to: boot_to, live_events: [0; 3], live_bytes: 0 };
         let lanes = lane_writers(&config, epoch, next_seqs, accepted, &queue);
         // The replay may end with others than it begins with: these take over when it is done.
         let next_rules = Some(Arc::clone(&config.rules));

@@ -4,10 +4,10 @@
 //! events or of bytes read, whichever comes first, so that a query over a
 //! large log stays short and continues by its position.
 
+use grey_api::UNNUMBERED;
 use grey_codec::decode_block;
 use grey_ingest::Op;
 use grey_log::{LogError, LogReader};
-use grey_api::UNNUMBERED;
 use grey_model::{Epoch, Event, Lane, Seq};
 use grey_queue::QueueReader;
 use hashbrown::HashSet;

@@ -231,7 +231,10 @@ impl RoundDriver for Answers {
 fn a_round_tells_the_uplink_of_blocks_that_its_checkpoint_flushed() {
     let mut bench = Bench::new(11, Forward::Raw);
     let (mut flights, mut driver) = (Flights::default(), Answers(Vec::new(), START_MS + 1));
-    assert!(!bench.core.round([(vec![reading(1, 1.0, None)], ())], &mut flights, &mut driver).unwrap(), "the block lingers");
+    assert!(
+        !bench.core.round([(vec![reading(1, 1.0, None)], ())], &mut flights, &mut driver).unwrap(),
+        "the block lingers"
+    );
     assert_eq!(driver.0, [Ok(())]);
     // The clock steps back: a checkpoint is due, the block's time is not measured by it.
     driver.1 = START_MS - 10_000;

@@ -50,11 +50,11 @@ pub(super) fn routes(api: Api<Arc<Site>>) -> Api<Arc<Site>> {
             .queries(&PARAMETERS)
             .answers_list("alerts", object()),
     )
-    .route(
-        Route::get("/v1/alerts/{id}", "One alert", get_alert)
-            .path_parameter("id", id)
-            .answers(200, "The alert", object()),
-    )
+    .route(Route::get("/v1/alerts/{id}", "One alert", get_alert).path_parameter("id", id).answers(
+        200,
+        "The alert",
+        object(),
+    ))
     .route(
         Route::post("/v1/alerts/{id}/ack", "Say that somebody takes care of an alert", post_ack)
             .path_parameter("id", id)
@@ -67,11 +67,11 @@ pub(super) fn routes(api: Api<Arc<Site>>) -> Api<Arc<Site>> {
             .takes(&["application/json"], silence)
             .answers(201, "The silence", object()),
     )
-    .route(
-        Route::delete("/v1/silences/{id}", "End a silence", delete_silence)
-            .path_parameter("id", id)
-            .answers(200, "The silence that has ended", object()),
-    )
+    .route(Route::delete("/v1/silences/{id}", "End a silence", delete_silence).path_parameter("id", id).answers(
+        200,
+        "The silence that has ended",
+        object(),
+    ))
 }
 
 /// Which alerts are asked for.
@@ -131,9 +131,8 @@ fn alert_view(alert: &AlertView) -> Json {
     let time = |ms: Option<i64>| ms.map(format_rfc3339_ms);
     let tags: serde_json::Map<String, Json> =
         alert.tags.iter().map(|(name, value)| (name.to_string(), json!(value))).collect();
-    let acknowledged = alert.acknowledged.as_ref().map(|by| {
-        json!({"by": by.by, "at": format_rfc3339_ms(by.at_ms), "note": by.note})
-    });
+    let acknowledged =
+        alert.acknowledged.as_ref().map(|by| json!({"by": by.by, "at": format_rfc3339_ms(by.at_ms), "note": by.note}));
     json!({
         "id": alert.id, "state": alert.state.as_str(), "rule": alert.rule, "condition": alert.condition,
         "severity": alert.severity, "tags": tags, "device": alert.device, "stream": alert.stream,
@@ -160,9 +159,10 @@ async fn get_alerts(State(site): Shared, query: AlertQuery) -> Result<Response, 
     }
     let more = alerts.len() > query.limit;
     alerts.truncate(query.limit);
-    let cursor = alerts.last().filter(|_| more).map(|(place, _)| {
-        Cursor::new(query.digest, Position::Name(place.clone())).encode()
-    });
+    let cursor = alerts
+        .last()
+        .filter(|_| more)
+        .map(|(place, _)| Cursor::new(query.digest, Position::Name(place.clone())).encode());
     let page: Vec<Json> = alerts.iter().map(|(_, alert)| alert_view(alert)).collect();
     let mut body = json!({"alerts": page});
     if query.after.is_none() {
@@ -185,12 +185,7 @@ async fn get_alert(State(site): Shared, Path(id): Path<String>, _: NoQuery) -> R
     Ok(json_reply(&find(&site, id).await?))
 }
 
-async fn post_ack(
-    State(site): Shared,
-    Path(id): Path<String>,
-    _: NoQuery,
-    body: Bytes,
-) -> Result<Response, Problem> {
+async fn post_ack(State(site): Shared, Path(id): Path<String>, _: NoQuery, body: Bytes) -> Result<Response, Problem> {
     let mut body = Body::parse(&body)?;
     let (by, note) = (body.required("by"), body.text("note").unwrap_or_default());
     body.finish("by, note")?;
@@ -256,7 +251,9 @@ fn refused(error: &OperationError) -> Problem {
         OperationError::NoAlert(_) | OperationError::NoSilence(_) => Problem::not_found().detail(detail),
         OperationError::NotFiring(_) => Problem::conflict().detail(detail),
         OperationError::TooMany => Problem::overloaded(60).detail(detail),
-        OperationError::TooLong { what, .. } => unprocessable().fault(Place::Pointer(format!("/{what}")), detail.clone()),
+        OperationError::TooLong { what, .. } => {
+            unprocessable().fault(Place::Pointer(format!("/{what}")), detail.clone())
+        }
         OperationError::Silence(_) => unprocessable().fault(Place::Pointer("".into()), detail.clone()),
     }
 }

@@ -18,13 +18,17 @@ use crate::reload::ReloadError;
 /// Adds the routes.
 pub(super) fn routes(api: Api<Arc<Site>>) -> Api<Arc<Site>> {
     let object = || json!({"type": "object"});
-    api.route(
-        Route::get("/v1/rules", "The rules in force, in words, with what each has counted", get_rules)
-            .answers(200, "The rules", object()),
-    )
+    api.route(Route::get("/v1/rules", "The rules in force, in words, with what each has counted", get_rules).answers(
+        200,
+        "The rules",
+        object(),
+    ))
     .route(
-        Route::post("/v1/rules/reload", "Read the configuration file and the models again", post_reload)
-            .answers(200, "What changed", object()),
+        Route::post("/v1/rules/reload", "Read the configuration file and the models again", post_reload).answers(
+            200,
+            "What changed",
+            object(),
+        ),
     )
 }
 
@@ -106,8 +110,7 @@ fn problem(error: ReloadError) -> Problem {
         ReloadError::Config(errors) => {
             let file = errors.file().display().to_string();
             let many = errors.errors().len();
-            let mut problem =
-                unprocessable(format!("{file} has {many} mistakes; everything stays as it was"));
+            let mut problem = unprocessable(format!("{file} has {many} mistakes; everything stays as it was"));
             for error in errors.errors() {
                 let place = match &error.origin {
                     Origin::File { line, column } => {

@@ -34,7 +34,6 @@ rules:
   - { type: threshold, name: hot, condition: temperature > 85°C, clear: temperature < 80°C, for: 2m, cooldown: 10m }
   - { type: threshold, name: high, condition: pressure > 8 bar, severity: critical, action: flag_and_upload, rate_limit: 3/1h }
   - { type: threshold, name: line, condition: power > 9 kW, group_by: site, actions: [local_alert, { publish: { topic: \"plant/{device}\" } }] }
-  - { type: threshold, name: bad, condition: \"quality == 'bad'\", action: drop }
   - { type: aggregate, name: minutes, interval: 5m, fields: [avg, min, max, count, p95] }
   - { type: aggregate, name: site, window: hopping, interval: 30m, every: 5m, by: site, streams: [power], fields: [sum, stddev] }
   - { type: aggregate, name: sliding, window: sliding, interval: 20m, every: 5m, streams: [temperature], fields: [first, last, rate] }
@@ -99,7 +98,8 @@ fn minute(round: i64) -> Vec<Op> {
         let hot = hash(device ^ (n / 45) << 8).is_multiple_of(7);
         let celsius = 70.0 + 6.0 * daily + noise(x) + if hot { 20.0 } else { 0.0 };
         send(device, "temperature", 1, Value::Number(celsius), "°C");
-        let watts = if hash(x ^ 1).is_multiple_of(300) { 9_700.0 } else { 4_000.0 + 500.0 * daily + 50.0 * noise(x ^ 2) };
+        let watts =
+            if hash(x ^ 1).is_multiple_of(300) { 9_700.0 } else { 4_000.0 + 500.0 * daily + 50.0 * noise(x ^ 2) };
         send(device, "power", 20, Value::Number(watts), "W");
     }
     for second in [5, 25, 45] {
@@ -217,7 +217,12 @@ fn two_hundred_power_losses_in_a_day_change_nothing_that_leaves_the_site() {
     undisturbed.core.flush(now_ms(ROUNDS), true).unwrap();
     let expected = undisturbed.events();
     let count = |kind| expected.values().filter(|event| event.kind == kind).count();
-    assert!(count(Kind::Alert) > 20 && count(Kind::Aggregate) > 1_000, "{} {}", count(Kind::Alert), count(Kind::Aggregate));
+    assert!(
+        count(Kind::Alert) > 20 && count(Kind::Aggregate) > 1_000,
+        "{} {}",
+        count(Kind::Alert),
+        count(Kind::Aggregate)
+    );
 
     let changes = (after.writes + after.syncs) - (before.writes + before.syncs);
     let each = changes / (CRASHES / RUNS);

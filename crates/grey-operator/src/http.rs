@@ -352,6 +352,10 @@ fn problem_in_words(body: &[u8]) -> String {
             other => Some(format!("{key} {other}")),
         });
         let detail = text(&fault["detail"]).unwrap_or_default();
+        // One fault alone mostly is the problem's detail again.
+        if faults.len() == 1 && words.contains(&detail) {
+            break;
+        }
         words.push_str(&format!("\n  {}{detail}", place.map(|place| format!("{place}: ")).unwrap_or_default()));
     }
     words

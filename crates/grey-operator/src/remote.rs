@@ -24,7 +24,18 @@ fn print_json(value: &Json, out: &mut dyn Write) -> Result<(), Failure> {
     Ok(writeln!(out, "{value:#}")?)
 }
 
-/// A member as one cell.
+/// Members whose numbers are names, not counts.
+const NAMES: [&str; 6] = ["epoch", "seq", "term", "id", "node", "leader"];
+
+/// A member of this name as one cell.
+fn cell_of(name: &str, value: &Json) -> String {
+    match value {
+        Json::Number(number) if NAMES.contains(&name) => number.to_string(),
+        value => cell(value),
+    }
+}
+
+/// A value as one cell.
 fn cell(value: &Json) -> String {
     match value {
         Json::Null => String::new(),
@@ -35,7 +46,7 @@ fn cell(value: &Json) -> String {
         },
         Json::Object(members) => {
             let members: Vec<String> =
-                members.iter().map(|(key, value)| format!("{}={}", shown(key), cell(value))).collect();
+                members.iter().map(|(key, value)| format!("{}={}", shown(key), cell_of(key, value))).collect();
             shown(&members.join(" "))
         }
         other => shown(&other.to_string()),
@@ -50,7 +61,10 @@ fn table(entries: &[Json], columns: &[Column]) -> TextTable {
     let head: Vec<&'static str> = columns.iter().map(|(head, _)| *head).collect();
     let mut table = TextTable::new(&head);
     for entry in entries {
-        table.row(columns.iter().map(|(_, path)| cell(path.split('.').fold(entry, |value, key| &value[key]))));
+        table.row(columns.iter().map(|(_, path)| {
+            let found = path.split('.').fold(("", entry), |(_, value), key| (key, &value[key]));
+            cell_of(found.0, found.1)
+        }));
     }
     table
 }
@@ -72,7 +86,7 @@ fn members(object: &Map<String, Json>, indent: usize, out: &mut dyn Write) -> st
                 }
             }
             Json::Null => {}
-            value => writeln!(out, "{space}{:width$}  {}", shown(key), cell(value))?,
+            value => writeln!(out, "{space}{:width$}  {}", shown(key), cell_of(key, value))?,
         }
     }
     Ok(())

@@ -129,13 +129,23 @@ fn alerts(outcome: &Outcome, out: &mut dyn Write) -> io::Result<()> {
 }
 
 fn anomalies(outcome: &Outcome, out: &mut dyn Write) -> io::Result<()> {
-    let total: u64 = outcome.reduction.anomalies;
+    let total: u64 = outcome.rules.iter().map(|tally| tally.anomalies).sum();
     if total == 0 && !outcome.rules.iter().any(|rule| rule.kind == "anomaly") {
         return Ok(());
     }
     writeln!(out, "\nAnomalies: {}", count(total))?;
-    let mut table =
-        TextTable::new(&["at", "rule", "device", "stream", ">score", ">expected", ">seen", "since", "because"]);
+    let mut table = TextTable::new(&[
+        "at",
+        "rule",
+        "device",
+        "stream",
+        ">score",
+        ">expected",
+        ">seen",
+        "since",
+        "until",
+        "because",
+    ]);
     for anomaly in outcome.anomalies.iter().take(ROWS_MAX) {
         table.row([
             time(anomaly.at_ms),
@@ -146,6 +156,7 @@ fn anomalies(outcome: &Outcome, out: &mut dyn Write) -> io::Result<()> {
             value(anomaly.expected, &anomaly.unit),
             value(anomaly.seen, &anomaly.unit),
             anomaly.since_ms.map(time).unwrap_or_default(),
+            anomaly.cleared_ms.map(time).unwrap_or_default(),
             anomaly.reason.clone().unwrap_or_default(),
         ]);
     }

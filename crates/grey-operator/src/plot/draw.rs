@@ -282,9 +282,9 @@ impl Plan<'_> {
             .iter()
             .filter(|alert| alert.stream == **panel.stream)
             .map(|alert| {
-                let from = times.at(alert.fired_ms as f64);
+                let from = times.at(alert.event_ms as f64);
                 // An alert of a moment is a line of its own.
-                let to = alert.cleared_ms.map_or(WIDTH - RIGHT, |cleared| times.at(cleared as f64));
+                let to = alert.cleared_event_ms.map_or(WIDTH - RIGHT, |cleared| times.at(cleared as f64));
                 (from, to.max(from + 0.8))
             })
             .collect();

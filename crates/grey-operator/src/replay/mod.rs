@@ -19,11 +19,14 @@ pub(crate) use outcome::{Alert, Anomaly, Outcome, Pending, RuleTally, Window};
 
 use crate::recording::{Recorded, Summary};
 use crate::rules_file::RulesFile;
+use crate::text_table::span;
 
 /// Alerts, anomalies and windows that are kept to be shown; more are only counted.
 pub(crate) const KEPT_MAX: usize = 100_000;
 /// The site that rules run under where nothing names one.
 const SITE: &str = "site";
+/// A delay of readings that the reader should know of, in ms.
+const DELAY_NOTED_MS: i64 = 60_000;
 /// Series whose names are remembered to be counted.
 const SERIES_MAX: usize = 1_000_000;
 
@@ -37,9 +40,13 @@ pub(crate) struct Replay {
     outcome: Outcome,
     /// Positions in `outcome.alerts` of those that fire, by rule and alert id or series.
     firing: BTreeMap<(String, String), usize>,
+    /// Positions in `outcome.anomalies` of those that last, likewise.
+    found: BTreeMap<(String, String), usize>,
     series: HashSet<(Name, Name)>,
     keep_windows: bool,
     time_ms: i64,
+    /// Longest time from a reading to its acceptance.
+    delay_ms: i64,
 }
 
 impl Replay {
@@ -70,9 +77,11 @@ impl Replay {
             by_window: windows.collect(),
             outcome: Outcome { rules: tallies, ..Outcome::default() },
             firing: BTreeMap::new(),
+            found: BTreeMap::new(),
             series: HashSet::new(),
             keep_windows,
             time_ms: i64::MIN,
+            delay_ms: 0,
         }
     }
 
@@ -81,6 +90,7 @@ impl Replay {
         let Recorded { mut event, stamp } = recorded;
         let given = stamp.unwrap_or_else(|| Stamp::at_unix_ms(event.device_time_ms));
         let now = if given.unix_ms() < self.time_ms { Stamp::at_unix_ms(self.time_ms) } else { given };
+        self.delay_ms = self.delay_ms.max(now.unix_ms().saturating_sub(event.device_time_ms));
         self.advance_to(now.unix_ms());
         event.stamp = now;
         self.note(&event);
@@ -146,6 +156,12 @@ impl Replay {
             let note =
                 "windows or alerts are still open at the end of the recording; --run-on 5m lets time go on behind it";
             outcome.notes.push(note.into());
+        }
+        if self.delay_ms > DELAY_NOTED_MS {
+            let delay = span(self.delay_ms);
+            outcome.notes.push(format!(
+                "readings were accepted up to {delay} after their time; --sort tries the rules as if each had come at its time"
+            ));
         }
         if summary.has_more {
             outcome.notes.push("the recording is one page of several: its last page has a cursor".into());
@@ -214,9 +230,7 @@ impl Replay {
     fn alert(&mut self, event: &Event) {
         self.outcome.reduction.alerts += 1;
         let rule = attribute(event, "rule").unwrap_or_default().to_owned();
-        let id = attribute(event, "alert").map(str::to_owned);
-        let series = || format!("{}\n{}", event.device, event.stream);
-        let key = (rule.clone(), id.clone().unwrap_or_else(series));
+        let key = key(event);
         let number = |name| field(event, name);
         let reason = attribute(event, "reason").map(str::to_owned);
         match attribute(event, "state") {
@@ -224,6 +238,7 @@ impl Replay {
                 if let Some(at) = self.firing.remove(&key) {
                     let alert = &mut self.outcome.alerts[at];
                     alert.cleared_ms = Some(event.stamp.unix_ms());
+                    alert.cleared_event_ms = Some(event.device_time_ms);
                     alert.cleared_value = number("value");
                     alert.reason = reason.or(alert.reason.take());
                 }
@@ -253,9 +268,10 @@ impl Replay {
                     limit: number("limit"),
                     unit: event.unit.as_ref().map(ToString::to_string),
                     cleared_ms: None,
+                    event_ms: event.device_time_ms,
+                    cleared_event_ms: None,
                     cleared_value: None,
                     reason,
-                    id,
                 });
             }
             Some(_) => {}
@@ -264,6 +280,13 @@ impl Replay {
 
     fn anomaly(&mut self, event: &Event) {
         self.outcome.reduction.anomalies += 1;
+        let key = key(event);
+        if attribute(event, "state") == Some("cleared") {
+            if let Some(at) = self.found.remove(&key) {
+                self.outcome.anomalies[at].cleared_ms = Some(event.device_time_ms);
+            }
+            return;
+        }
         if let Some(tally) = self.tally(event) {
             tally.anomalies += 1;
         }
@@ -271,6 +294,7 @@ impl Replay {
             return;
         }
         let number = |name: &str| field(event, name);
+        self.found.insert(key, self.outcome.anomalies.len());
         self.outcome.anomalies.push(Anomaly {
             rule: attribute(event, "rule").unwrap_or_default().into(),
             device: event.device.to_string(),
@@ -281,6 +305,7 @@ impl Replay {
             seen: number("seen").or_else(|| number("value")),
             unit: event.unit.as_ref().map(ToString::to_string),
             since_ms: attribute(event, "since").and_then(|since| since.parse().ok()),
+            cleared_ms: None,
             reason: attribute(event, "reason").map(str::to_owned),
         });
     }
@@ -317,6 +342,12 @@ impl Replay {
         self.outcome.reduction.other += 1;
         *self.outcome.other.entry(format!("{} {}", event.kind.as_str(), event.stream)).or_default() += 1;
     }
+}
+
+/// What tells one alert or finding from another: its rule and its id, or its series where it has none.
+fn key(event: &Event) -> (String, String) {
+    let id = attribute(event, "alert").map_or_else(|| format!("{}\n{}", event.device, event.stream), str::to_owned);
+    (attribute(event, "rule").unwrap_or_default().to_owned(), id)
 }
 
 fn attribute<'e>(event: &'e Event, name: &str) -> Option<&'e str> {

@@ -82,11 +82,13 @@ pub(crate) struct Alert {
     pub(crate) unit: Option<String>,
     /// Unix ms of the site when it cleared; none while it fires.
     pub(crate) cleared_ms: Option<i64>,
+    /// Time of the reading that it fired with, Unix ms.
+    pub(crate) event_ms: i64,
+    /// Time of the reading that cleared it, Unix ms.
+    pub(crate) cleared_event_ms: Option<i64>,
     pub(crate) cleared_value: Option<f64>,
     /// Why it began or ended, where the engine says more than the value does.
     pub(crate) reason: Option<String>,
-    #[serde(skip)]
-    pub(crate) id: Option<String>,
 }
 
 /// An alert that has not fired yet.
@@ -111,7 +113,10 @@ pub(crate) struct Anomaly {
     pub(crate) expected: Option<f64>,
     pub(crate) seen: Option<f64>,
     pub(crate) unit: Option<String>,
+    /// Since when it departs from what is expected, Unix ms.
     pub(crate) since_ms: Option<i64>,
+    /// When it ended, Unix ms, where the rule says so.
+    pub(crate) cleared_ms: Option<i64>,
     pub(crate) reason: Option<String>,
 }
 

@@ -45,9 +45,11 @@ fn time_does_not_go_back_and_stamps_are_kept() {
     assert_eq!(replay.time_ms, 8_000);
     replay.take(Recorded { event: event(6_000), stamp: None });
     assert_eq!(replay.time_ms, 8_000);
+    replay.take(Recorded { event: event(7_000), stamp: Some(Stamp::at_unix_ms(90_000)) });
     let outcome = replay.finish(0, Summary::default());
-    assert_eq!(outcome.alerts[0].fired_ms, 8_000);
-    assert_eq!((outcome.recording.from_ms, outcome.recording.to_ms), (Some(5_000), Some(6_000)));
+    assert_eq!((outcome.alerts[0].fired_ms, outcome.alerts[0].event_ms), (8_000, 5_000));
+    assert!(outcome.notes[0].contains("up to 1m 23s after their time"), "{:?}", outcome.notes);
+    assert_eq!((outcome.recording.from_ms, outcome.recording.to_ms), (Some(5_000), Some(7_000)));
 }
 
 #[test]
@@ -71,4 +73,27 @@ fn every_reading_is_accounted_for() {
     let outcome = run(rules, &[(1, 1.0), (2, 20.0)], 0);
     assert_eq!((outcome.reduction.readings, outcome.reduction.forwarded), (2, 2));
     assert!(outcome.reduction.reduced_by.is_empty());
+}
+
+#[test]
+fn a_finding_is_one_from_its_beginning_to_its_end() {
+    let mut replay = Replay::new(&rules("rules: [{type: anomaly, name: odd, model: m}]"), None, false);
+    let event = |state: &str, at, score| {
+        let attribute = |name: &str, value: &str| (name.into(), value.into());
+        Event {
+            kind: Kind::Anomaly,
+            value: Value::Fields([("score".into(), score), ("expected".into(), 3.0), ("seen".into(), 9.0)].into()),
+            attributes: vec![attribute("rule", "odd"), attribute("state", state), attribute("since", "900")],
+            ..Event::reading("d", "t", 0.0, at)
+        }
+    };
+    for (state, at) in [("firing", 1_000), ("cleared", 2_000), ("firing", 3_000)] {
+        replay.sort_in(&event(state, at, 0.97));
+    }
+    let outcome = replay.finish(0, Summary::default());
+    assert_eq!((outcome.rules[1].anomalies, outcome.reduction.anomalies), (2, 3));
+    let first = &outcome.anomalies[0];
+    assert_eq!((first.at_ms, first.since_ms, first.cleared_ms), (1_000, Some(900), Some(2_000)));
+    assert_eq!((first.score, first.expected, first.seen), (Some(0.97), Some(3.0), Some(9.0)));
+    assert_eq!(outcome.anomalies[1].cleared_ms, None);
 }

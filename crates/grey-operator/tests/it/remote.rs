@@ -40,10 +40,17 @@ fn tier(answers: &'static [(u16, &'static str)]) -> (String, JoinHandle<Vec<Stri
 
 #[test]
 fn a_status_is_shown_member_by_member() {
-    let (url, thread) =
-        tier(&[(200, r#"{"site_id":"s","pending":{"bulk":{"events":1234}},"hub":null,"balanced":true}"#)]);
+    let (url, thread) = tier(&[(
+        200,
+        r#"{"site_id":"s","pending":{"bulk":{"events":1234}},"epoch":1795268710955,"hub":null,"balanced":true}"#,
+    )]);
     let ended = greyctl(&["status", "--server", &url]);
-    assert_eq!(ended.out, "balanced  true\npending\n  bulk\n    events  1,234\nsite_id   s\n", "{}", ended.message());
+    assert_eq!(
+        ended.out,
+        "balanced  true\nepoch     1795268710955\npending\n  bulk\n    events  1,234\nsite_id   s\n",
+        "{}",
+        ended.message()
+    );
     assert_eq!(thread.join().unwrap(), ["GET /v1/status HTTP/1.1"]);
 }
 

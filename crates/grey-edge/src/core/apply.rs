@@ -75,6 +75,17 @@ impl EdgeCore {
         stamp: Stamp,
         ops: impl Iterator<Item = Op>,
     ) -> Result<(), CoreError> {
+        self.apply_ops(index, stamp, ops)?;
+        self.end_record(index, stamp)
+    }
+
+    /// Applies operations of a record: all of them, or the next part.
+    pub(super) fn apply_ops(
+        &mut self,
+        index: u64,
+        stamp: Stamp,
+        ops: impl Iterator<Item = Op>,
+    ) -> Result<(), CoreError> {
         let applied = index + 1;
         let mut scratch = std::mem::take(&mut self.scratch);
         for op in ops {
@@ -115,6 +126,12 @@ impl EdgeCore {
         }
         drop(evaluated);
         self.scratch = scratch;
+        Ok(())
+    }
+
+    /// Ends a record whose operations are applied.
+    pub(super) fn end_record(&mut self, index: u64, stamp: Stamp) -> Result<(), CoreError> {
+        let applied = index + 1;
         // Derived events come after the record's own, so that those are numbered by the record alone.
         self.rules.advance(stamp, &mut self.derived);
         self.derive(stamp, applied)?;

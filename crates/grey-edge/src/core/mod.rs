@@ -227,6 +227,8 @@ pub struct EdgeCore {
     applied: u64,
     /// What the replay has to do; it ends when this does.
     recovery: Option<open::Recovery>,
+    /// The record that is being replayed, where it takes more than one step.
+    part: Option<open::Part>,
     /// Device events by lane in the applied records of the latest recovery: tells what lost records held.
     live_applied: [u64; 3],
     /// Rules to change to once the replay is done.
@@ -535,6 +537,7 @@ impl EdgeCore {
 
     /// Flushes everything and saves a checkpoint.
     pub fn checkpoint(&mut self, now_ms: i64) -> Result<(), CoreError> {
+        self.end_part()?;
         self.flush(now_ms, true)?;
         let checkpoint = Checkpoint {
             site: self.config.site.clone(),

@@ -78,6 +78,15 @@ impl Recovery {
     }
 }
 
+/// A record that is replayed in parts, so that devices need not wait for the whole of it.
+#[derive(Debug)]
+pub(super) struct Part {
+    index: u64,
+    stamp: Stamp,
+    ops: std::vec::IntoIter<Op>,
+    change: Option<Change>,
+}
+
 /// How far a replay is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct Progress {
@@ -175,6 +184,7 @@ impl EdgeCore {
             kept: VecDeque::from_iter(kept),
             applied,
             recovery: Some(recovery),
+            part: None,
             live_applied: [0; 3],
             next_rules,
             boot_seqs: next_seqs,
@@ -214,6 +224,12 @@ impl EdgeCore {
         Some(Progress { replayed: self.applied - recovery.from, total: recovery.to - recovery.from })
     }
 
+    /// Applies the rest of a record that is replayed in parts: no checkpoint may lie within one.
+    pub(super) fn end_part(&mut self) -> Result<(), CoreError> {
+        let mut budget = usize::MAX;
+        self.replay_part(&mut budget)
+    }
+
     /// Applies intake records that the last checkpoint did not see, up to `records` or
     /// [`STEP_OPS`] operations. What is taken between two calls is replayed too. Returns
     /// true when the replay is done.
@@ -229,18 +245,22 @@ impl EdgeCore {
             if index >= to || budget == 0 {
                 break;
             }
+            if self.part.is_some() {
+                self.replay_part(&mut budget)?;
+                continue;
+            }
             if index >= self.intake.durable_end() {
                 self.drain()?;
             }
             match self.intake.read(index) {
                 Ok(Some(bytes)) => {
                     let record = record::decode(&bytes)?;
-                    budget = budget.saturating_sub(record.ops.len() + 1);
                     self.bytes_since_checkpoint += bytes.len() as u64;
                     if let Some(recovery) = self.recovery.as_mut().filter(|_| is_live) {
                         recovery.live_bytes = recovery.live_bytes.saturating_sub(bytes.len() as u64);
                     }
-                    self.replay_record(index, record)?;
+                    self.begin_record(index, record);
+                    self.replay_part(&mut budget)?;
                 }
                 Ok(None) => self.applied = index + 1,
                 Err(LogError::Damaged { lost, path, offset }) => {
@@ -253,7 +273,7 @@ impl EdgeCore {
         }
         self.end_boot();
         if self.recovery.as_ref().is_some_and(|recovery| self.applied < recovery.to) {
-            if self.bytes_since_checkpoint >= self.config.checkpoint_bytes {
+            if self.part.is_none() && self.bytes_since_checkpoint >= self.config.checkpoint_bytes {
                 self.checkpoint(now_ms).or_else(when_full)?;
             }
             return Ok(false);
@@ -273,7 +293,7 @@ impl EdgeCore {
         Ok(true)
     }
 
-    fn replay_record(&mut self, index: u64, record: record::Record) -> Result<(), CoreError> {
+    fn begin_record(&mut self, index: u64, record: record::Record) {
         let record::Record { header, ops, change } = record;
         // A drift beyond the bound is a clock that was set back: the replay only counts upward.
         let _ = self.clock.restore(header.stamp.max(self.clock.last()));
@@ -281,16 +301,30 @@ impl EdgeCore {
             Before::Next(_) => [0; 3],
             Before::Recovering(counts) => plus(counts, count(&ops)),
         };
-        self.apply_record(index, header.stamp, ops.into_iter())?;
+        self.part = Some(Part { index, stamp: header.stamp, ops: ops.into_iter(), change });
+    }
+
+    /// Applies as much of the record at hand as the budget of operations allows.
+    fn replay_part(&mut self, budget: &mut usize) -> Result<(), CoreError> {
+        let Some(mut part) = self.part.take() else { return Ok(()) };
+        let before = part.ops.len();
+        self.apply_ops(part.index, part.stamp, part.ops.by_ref().take(*budget))?;
+        *budget = budget.saturating_sub(before - part.ops.len() + 1);
+        if part.ops.len() > 0 {
+            self.part = Some(part);
+            return Ok(());
+        }
+        let Part { index, stamp, change, .. } = part;
+        self.end_record(index, stamp)?;
         match change {
             Some(Change::Rules(source)) => {
                 let rules = RuleSet::from_source(&source, &*self.config.library)?;
-                self.apply_rules(Arc::new(rules), header.stamp)?;
+                self.apply_rules(Arc::new(rules), stamp)?;
             }
             Some(Change::Operation(bytes)) => {
                 let operation = Operation::decode(&mut grey_model::Reader::new(&bytes)).map_err(CodecError::from)?;
                 // What was refused then is refused again.
-                let _ = self.apply_operation(&operation, header.stamp)?;
+                let _ = self.apply_operation(&operation, stamp)?;
             }
             None => {}
         }

@@ -479,6 +479,34 @@ fn what_is_sent_while_the_site_recovers_is_durable_at_once_and_evaluated_in_its_
 }
 
 #[test]
+fn a_long_record_is_replayed_in_parts_and_devices_need_not_wait_for_it() {
+    let mut bench = Bench::new(23, Forward::Raw);
+    bench.accept((0..3_000).map(|n| reading(n, if n % 500 == 0 { 90.0 } else { 20.0 }, Some(&format!("{n}")))));
+    let undisturbed = bench.core.take_derived().len();
+    bench.disk.crash();
+    let disk: Arc<dyn Disk> = Arc::new(bench.disk.clone());
+    bench.core = EdgeCore::open(disk, bench.config.clone(), bench.now_ms, (1, 2)).unwrap().0;
+    let mut steps = 1;
+    while !bench.core.replay(64, bench.now_ms).unwrap() {
+        if steps == 1 {
+            bench.accept([reading(3_000, 20.0, None)]);
+        }
+        if steps == 2 {
+            // A stop in the midst of the record.
+            bench.core.checkpoint(bench.now_ms).unwrap();
+            assert_eq!(bench.core.recovery(), Some(Progress { replayed: 1, total: 2 }));
+        }
+        steps += 1;
+    }
+    assert!(steps > 2, "{steps}");
+    assert_eq!(bench.core.take_derived().len(), undisturbed);
+    bench.core.flush(bench.now_ms, true).unwrap();
+    let sent = bench.events().into_iter().filter(|((_, lane, _), _)| *lane == Lane::Bulk);
+    assert!(sent.map(|(_, event)| event.device_time_ms - START_MS).eq(0..3_001));
+    bench.assert_balanced();
+}
+
+#[test]
 fn a_recovery_takes_no_more_than_may_wait() {
     let mut bench = Bench::new(21, Forward::Raw);
     bench.accept((0..10).map(|n| reading(n, 20.0, None)));

@@ -21,7 +21,7 @@ const EXAMPLES: &str = "Examples:
   greyctl rules check --rules edge.yaml
   greyctl rules test --rules edge.yaml --events day.ndjson --plot day.svg
   greyctl rules test --rules rules.yaml --events recording.csv --device press-7 --stream temperature
-  greyctl events --server http://127.0.0.1:7080 --kind reading --from -1h --output ndjson > hour.ndjson
+  greyctl events --kind reading --from -1h --output ndjson > hour.ndjson
   greyctl alerts list
   greyctl ledger --server http://127.0.0.1:7280 --site factory-7";
 

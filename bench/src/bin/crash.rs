@@ -5,8 +5,8 @@
 //! each SIGKILL and restart it connects again and resends everything that was
 //! not acknowledged; what was stored already is recognised by its id. At the
 //! end both outboxes are decoded and compared event by event. Not compared are
-//! what legitimately depends on when things happened: the site's stamps, the
-//! sequences (a resend takes one, too), and where blocks and commits begin.
+//! what legitimately depends on when things happened: the site's stamps (and
+//! attributes that are one), the sequences (a resend takes one, too), and where blocks and commits begin.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -86,7 +86,7 @@ fn run(options: &Options) -> Outcome<bool> {
         killed.took.as_secs_f64(),
         killed.resent
     );
-    compare(&undisturbed, &killed, options)
+    compare(&undisturbed, &killed, options, now_ms)
 }
 
 /// What an agent's outbox held in the end.
@@ -209,8 +209,12 @@ fn packet_id(n: usize) -> u16 {
 }
 
 /// An event without its stamp, as text that is the same for equal bytes alone.
-fn canonical(lane: Lane, event: &Event) -> String {
+fn canonical(lane: Lane, event: &Event, began_ms: i64) -> String {
     let Event { device, stream, kind, value, device_time_ms, stamp: _, quality, unit, id, attributes } = event;
+    // The recorded day is in the past: a time since this program began is the site's own.
+    let is_site_time = |value: &str| value.parse::<i64>().is_ok_and(|ms| ms >= began_ms);
+    let attributes: Vec<(&str, &str)> =
+        attributes.iter().map(|(name, value)| (&**name, if is_site_time(value) { "*" } else { &**value })).collect();
     // `{:?}` of a double is its shortest text that reads back the same.
     format!(
         "{device_time_ms} {} {lane} {} {} {value:?} {} {unit:?} {id:?} {attributes:?}",
@@ -221,7 +225,7 @@ fn canonical(lane: Lane, event: &Event) -> String {
     )
 }
 
-fn compare(undisturbed: &Played, killed: &Played, options: &Options) -> Outcome<bool> {
+fn compare(undisturbed: &Played, killed: &Played, options: &Options, began_ms: i64) -> Outcome<bool> {
     let mut counts: BTreeMap<String, i64> = BTreeMap::new();
     let mut kinds: BTreeMap<&str, [u64; 2]> = BTreeMap::new();
     for (which, played) in [undisturbed, killed].into_iter().enumerate() {
@@ -230,7 +234,7 @@ fn compare(undisturbed: &Played, killed: &Played, options: &Options) -> Outcome<
                 if options.basic && event.kind != Kind::Alert {
                     continue;
                 }
-                *counts.entry(canonical(lane, event)).or_default() += if which == 0 { 1 } else { -1 };
+                *counts.entry(canonical(lane, event, began_ms)).or_default() += if which == 0 { 1 } else { -1 };
                 kinds.entry(event.kind.as_str()).or_default()[which] += 1;
             }
         }

@@ -30,6 +30,19 @@ const VIEWS: usize = 17;
 /// Recent values that are kept.
 const RECENT: usize = WINDOW;
 
+/// The default threshold, in evidence that opens an episode: a finding between the two
+/// is worth a look, and in plain noise there is one in a thousand values or so.
+const DEFAULT_ALARM: f64 = 1.25;
+/// Equal values in a row from which a series that usually varies is stuck ..
+const STUCK_MIN: u32 = 24;
+/// .. if they are so many times the longest such row before.
+const STUCK_TIMES: u32 = 4;
+/// The surprise at a stuck series: enough for an alarm by default, also within the
+/// episode of something weaker.
+const STUCK_SURPRISE: f64 = 8.0;
+/// Values below which a shorter history asks for no less evidence.
+const CHANCES_MIN: u32 = 200;
+
 /// What the detector is set to. One set serves every series.
 #[derive(Debug, Clone)]
 pub(crate) struct Parameters {
@@ -55,6 +68,9 @@ pub(crate) struct Parameters {
     pub(crate) tail_max: u32,
     /// What is left of a surprise one value later.
     pub(crate) fade: f64,
+    /// Share of a strangeness that has to be as rare: what barely exceeds the usual is
+    /// rare in a series with hard bounds, but no anomaly.
+    pub(crate) margin: f64,
     /// Evidence asked for per power of ten of values seen beyond 2,000.
     pub(crate) patience: f64,
     /// Evidence from which an episode opens.
@@ -67,30 +83,34 @@ pub(crate) struct Parameters {
     pub(crate) fatigue: f64,
     /// .. fading over so many values.
     pub(crate) fatigue_reach: f64,
-    /// What is told of the evidence within an episode.
+    /// Within an episode evidence is told again when it is so many times what was told.
+    pub(crate) louder: f64,
+    /// What is told of other evidence within an episode.
     pub(crate) told_again: f64,
 }
 
 /// Chosen on 25 files of the Numenta Anomaly Benchmark and on made-up series; see
 /// `docs/design/detectors.md`.
 pub(crate) const PARAMETERS: Parameters = Parameters {
-    weights: [1.2, 1.2, 0.7, 0.7, 1.0, 1.0, 0.5, 1.0, 1.2, 1.2, 1.0, 0.7, 0.7, 0.7, 0.7, 0.7, 0.5],
-    long: 8_000.0,
+    weights: [0.9, 0.9, 1.0, 1.0, 1.2, 1.2, 0.5, 1.0, 1.2, 1.2, 1.0, 1.0, 1.0, 1.0, 0.7, 0.7, 0.5],
+    long: 16_000.0,
     warm_up: 60,
     clip: 10.0,
-    medium: 24.0,
+    medium: 16.0,
     variation: 48.0,
-    residual: 6.0,
+    residual: 4.0,
     residual_scaled: 4.0,
-    departure_floor: 0.3,
+    departure_floor: 0.15,
     tail_max: 40_000,
-    fade: 0.8,
-    patience: 0.3,
-    alarm: 4.8,
+    fade: 0.6,
+    margin: 0.8,
+    patience: 0.9,
+    alarm: 3.7,
     rest_share: 0.025,
-    rest_max: 200,
-    fatigue: 0.1,
+    rest_max: 300,
+    fatigue: 0.2,
     fatigue_reach: 2_000.0,
+    louder: 1.5,
     told_again: 0.3,
 };
 
@@ -143,6 +163,11 @@ pub(crate) struct General {
     seen: u32,
     /// Values left of the episode.
     quiet: u32,
+    /// The strongest evidence told in this episode.
+    loudest: f64,
+    /// Equal values in a row up to now, and at most before.
+    row: u32,
+    row_longest: u32,
     fatigue: f64,
     since_ms: Option<i64>,
     /// When the evidence last began to be more than half an alarm.
@@ -168,6 +193,9 @@ impl Default for General {
             recent: [0.0; RECENT],
             seen: 0,
             quiet: 0,
+            loudest: 0.0,
+            row: 0,
+            row_longest: 0,
             fatigue: 0.0,
             since_ms: None,
             rising_ms: None,
@@ -184,7 +212,7 @@ impl General {
         let expected = self.explain(expected, value, set);
         self.learn(time_ms, value, set);
         let told = self.tell(time_ms, evidence, set);
-        Finding { score: score(told, set.alarm), expected, seen: seen_value, since_ms: self.since_ms }
+        Finding { score: score(told, DEFAULT_ALARM * set.alarm), expected, seen: seen_value, since_ms: self.since_ms }
     }
 
     /// How strange the value is in each view, and what the views expected.
@@ -200,6 +228,12 @@ impl General {
             median = median_of(&self.recent[RECENT - known.min(5)..]);
             pair(&mut strange, View::Spike, ratio(value - median, step_usual) / 4.0);
             let step = (value - self.recent[RECENT - 1]).abs();
+            if step == 0.0 {
+                self.row = self.row.saturating_add(1);
+            } else {
+                self.row_longest = self.row_longest.max(self.row);
+                self.row = 1;
+            }
             strange[View::Step as usize] = ratio(step, step_usual) / 4.0;
             self.recent_step.add(step, set.variation);
         }
@@ -262,13 +296,17 @@ impl General {
     fn weigh(&mut self, strange: &[f64; VIEWS], set: &Parameters) -> f64 {
         let mut squares = 0.0;
         for (view, tail) in self.tails.iter_mut().enumerate() {
-            let surprise = set.weights[view] * tail.surprise(strange[view]);
+            let surprise = set.weights[view] * tail.surprise(set.margin * strange[view]);
             self.fading[view] = surprise.max(set.fade * self.fading[view]);
             squares += self.fading[view] * self.fading[view];
             tail.add(strange[view], set.tail_max);
         }
+        // A row of equal values comes about too slowly to surprise a tail.
+        if self.row_longest > 0 && self.row >= STUCK_MIN.max(STUCK_TIMES.saturating_mul(self.row_longest)) {
+            squares += STUCK_SURPRISE * STUCK_SURPRISE;
+        }
         // The longer the history, the more chances there were for something rare.
-        let chances = f64::from(self.seen.min(set.tail_max)) + 1.0;
+        let chances = f64::from(self.seen.clamp(CHANCES_MIN, set.tail_max)) + 1.0;
         let asked = set.patience * log10(chances / 2_000.0) + set.fatigue * self.fatigue;
         if self.seen < set.warm_up { 0.0 } else { (squares.sqrt() - asked).max(0.0) }
     }
@@ -315,7 +353,11 @@ impl General {
         let opens = hot && self.quiet == 0;
         self.fatigue -= self.fatigue / set.fatigue_reach;
         self.rising_ms = if evidence >= 0.5 * set.alarm { self.rising_ms.or(Some(time_ms)) } else { None };
-        let told = if self.quiet == 0 { evidence } else { set.told_again * evidence };
+        let louder = hot && evidence >= set.louder * self.loudest;
+        let told = if self.quiet == 0 || louder { evidence } else { set.told_again * evidence };
+        if opens || louder {
+            self.loudest = evidence;
+        }
         self.quiet = self.quiet.saturating_sub(1);
         if hot {
             self.quiet = ((f64::from(self.seen) * set.rest_share) as u32).clamp(1, set.rest_max);
@@ -346,6 +388,9 @@ impl General {
         }
         out.put_varint(u64::from(self.seen));
         out.put_varint(u64::from(self.quiet));
+        out.put_varint(u64::from(self.row));
+        out.put_varint(u64::from(self.row_longest));
+        out.extend(self.loudest.to_le_bytes());
         out.extend(self.fatigue.to_le_bytes());
         write_time(self.since_ms, out);
         write_time(self.rising_ms, out);
@@ -388,6 +433,9 @@ impl General {
         }
         general.seen = reader.count("values seen", u64::from(u32::MAX))? as u32;
         general.quiet = reader.count("rest of an episode", u64::from(u32::MAX))? as u32;
+        general.row = reader.count("equal values", u64::from(u32::MAX))? as u32;
+        general.row_longest = reader.count("equal values", u64::from(u32::MAX))? as u32;
+        general.loudest = read_spread(reader, "loudest evidence")?;
         general.fatigue = read_spread(reader, "fatigue")?;
         general.since_ms = read_time(reader)?;
         general.rising_ms = read_time(reader)?;

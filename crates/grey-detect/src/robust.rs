@@ -44,10 +44,10 @@ impl Robust {
         if len > 0 {
             let sorted = &self.sorted[..len];
             expected = sorted[len / 2];
-            // A window that is mostly one value has no deviation by the median; then
-            // the mean deviation says what is usual.
+            // A window that is mostly one value has next to no deviation by the
+            // median; then the mean deviation says what is usual.
             let by_median = NORMAL * median_deviation(sorted);
-            let deviation = if by_median > 0.0 { by_median } else { mean_deviation(sorted, expected) };
+            let deviation = by_median.max(0.5 * mean_deviation(sorted, expected));
             judged = ratio(held - expected, spread(deviation, expected)).abs();
         }
         if len < WARM_UP {

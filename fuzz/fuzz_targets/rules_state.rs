@@ -9,13 +9,13 @@ use grey_rules::{Derived, Engine, EngineConfig, NoModels, RuleSet};
 use libfuzzer_sys::fuzz_target;
 
 static RULES: LazyLock<Arc<RuleSet>> = LazyLock::new(|| {
-    let source = b"rules:\n  - {type: threshold, condition: t > 5}\n  - {type: aggregate, interval: 1s, fields: [avg, stddev]}\n";
+    let source = b"rules:\n  - {type: threshold, condition: t > 5}\n  - {type: aggregate, interval: 1s, fields: [avg, p95]}\n  - {type: threshold, condition: t > 4 && u > 1, for: 1s}\n  - {type: anomaly, detector: robust}\n  - {type: filter, deadband: 1}\n  - {type: aggregate, window: session, gap: 1s, by: site}\n";
     Arc::new(RuleSet::from_source(source, &NoModels).expect("constant rules"))
 });
 
 fuzz_target!(|bytes: &[u8]| {
     // The version and the digest are given, so that the input is all state.
-    let mut state = vec![1];
+    let mut state = vec![2];
     state.extend_from_slice(&RULES.digest().to_le_bytes());
     state.extend_from_slice(bytes);
     let Ok(mut engine) = Engine::restore(Arc::clone(&RULES), EngineConfig::new("s"), &state) else { return };

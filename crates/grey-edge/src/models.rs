@@ -116,8 +116,6 @@ impl Library for Models {
     }
 }
 
-impl grey_rules::Library for Models {}
-
 /// A model whose answers are timed.
 #[derive(Debug)]
 struct Timed {

@@ -233,10 +233,15 @@ impl RulesFile {
             let conditions =
                 std::iter::once((&rule.condition, false)).chain(rule.clear.iter().map(|clear| (clear, true)));
             for (condition, clears) in conditions {
+                let (Some(stream), Some(operator), Some(value)) =
+                    (condition.stream(), condition.operator(), condition.limit())
+                else {
+                    continue;
+                };
                 let limit = Limit {
-                    stream: condition.stream().to_owned(),
-                    operator: condition.operator().as_str().to_owned(),
-                    value: condition.limit(),
+                    stream: stream.to_owned(),
+                    operator: operator.as_str().to_owned(),
+                    value,
                     unit: condition.unit().map(str::to_owned),
                     clears,
                 };

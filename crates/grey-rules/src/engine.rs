@@ -1,28 +1,34 @@
 //! Runs a rule set over events: a deterministic function of state, event and
 //! time. It reads no clock and depends on no order but that of its calls.
 //!
-//! Time is the latest stamp seen and never goes back. A reading belongs to the
-//! window that is open at that time, so a clock that steps back cannot reopen
-//! a window that was already sent.
+//! An event is seen by every rule before it is decided whether it leaves the
+//! site. Time is the latest stamp seen; a stamp that is far behind it means
+//! that the site's clock was set back, and what waits moves along.
 
 use std::sync::Arc;
 
-use grey_model::{Event, Kind, Lane, Name, Quality, RuleId, Stamp, Value};
+use grey_model::{Event, Kind, Lane, Name, Quality, RuleId, Stamp};
 
+use crate::gate::{Gate, view_of};
 use crate::operation::{Operation, OperationError};
-use crate::series::{OpenWindows, SeriesTable};
-use crate::set::{RuleSet, Threshold};
-use crate::spec::Forward;
-use crate::view::{
-    AlertState, AlertView, Derived, DerivedEvent, HotSpot, ModelStatus, RuleCounters, RuleStatus, SilenceView, Verdict,
+use crate::partition::{
+    ModelUse, Moves, Outcome, Partition, Raw, Reading, RuleCounts, acknowledged_event, shown_state,
 };
-use crate::window::conversion;
+use crate::set::RuleSet;
+use crate::spec::{Forward, RuleSpec};
+use crate::view::{
+    Acknowledged, AlertState, AlertView, Derived, DerivedEvent, HotSpot, ModelStatus, RuleCounters, RuleStatus,
+    SilenceView, Verdict,
+};
 
 /// Series kept unless told otherwise: 50,000 devices of two streams.
 pub const SERIES_MAX: usize = 100_000;
-
 /// The time of an engine that has seen none.
 pub(crate) const NO_TIME_MS: i64 = -1;
+/// A stamp this far behind the latest is that of a clock that was set back; one less far behind came late.
+const SET_BACK_MS: i64 = 60_000;
+/// Derived numbers are fed to conditions once: what these derive is fed to none.
+const FEEDS_MAX: usize = 1 << 20;
 
 /// What an engine is told of its site.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,37 +48,35 @@ impl EngineConfig {
     }
 }
 
-/// Why a window or alert ends before its time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Cut {
-    Evicted,
-    RulesChanged,
-}
-
 /// Rules and their state.
 #[derive(Debug)]
 pub struct Engine {
     pub(crate) rules: Arc<RuleSet>,
     pub(crate) config: EngineConfig,
-    pub(crate) series: SeriesTable,
-    /// Per aggregate of the set.
-    pub(crate) open: Vec<OpenWindows>,
+    /// Of the rules that are per device.
+    pub(crate) local: Partition,
+    /// Of the others.
+    pub(crate) shared: Partition,
+    pub(crate) gate: Gate,
     /// The latest time seen, Unix ms.
     pub(crate) time_ms: i64,
-    pub(crate) counters: RuleCounters,
+    /// Counts of rules that are no longer in force.
+    pub(crate) past: RuleCounters,
+    raw: Raw,
 }
 
 impl Engine {
     /// An engine without state.
     pub fn new(rules: Arc<RuleSet>, config: EngineConfig) -> Self {
-        let open = rules.aggregates.iter().map(|_| OpenWindows::default()).collect();
         Self {
-            rules,
-            series: SeriesTable::new(config.series_max),
-            config,
-            open,
+            local: Partition::new(&rules, &config.site, config.series_max, false),
+            shared: Partition::new(&rules, &config.site, config.series_max, true),
+            gate: Gate::default(),
             time_ms: NO_TIME_MS,
-            counters: RuleCounters::default(),
+            past: RuleCounters::default(),
+            raw: Raw::default(),
+            rules,
+            config,
         }
     }
 
@@ -81,40 +85,47 @@ impl Engine {
         &self.rules
     }
 
-    /// What was counted.
-    pub fn counters(&self) -> RuleCounters {
-        self.counters
+    /// What it was told of its site.
+    pub fn config(&self) -> &EngineConfig {
+        &self.config
     }
 
     /// Series that are known now.
     pub fn series_count(&self) -> usize {
-        self.series.len()
+        self.local.series.len() + self.shared.series.len()
+    }
+
+    /// Memory that the state takes, in bytes, roughly.
+    pub fn bytes(&self) -> usize {
+        self.local.bytes() + self.shared.bytes()
     }
 
     /// Takes one event in. `now` is the stamp of its acceptance. Events that rules make of it are appended to `out`.
     pub fn process(&mut self, event: &Event, now: Stamp, out: &mut Derived) -> Verdict {
-        self.move_time(now.max(event.stamp), out);
+        let now = now.max(event.stamp);
+        self.move_time(now, out);
         if event.kind != Kind::Reading {
             return Verdict::Forward(None);
         }
-        let triggered = match event.value.as_f64() {
-            Some(value) if value.is_finite() && event.quality != Quality::Bad => self.evaluate(event, value, now, out),
-            _ => {
-                self.counters.not_numeric += 1;
-                Triggered::default()
-            }
-        };
-        let forward = match self.rules.forward {
-            Forward::Raw => true,
-            Forward::Aggregates => triggered.flagged,
-            Forward::Anomalies => triggered.flagged || triggered.crossed,
-        };
-        if forward { Verdict::Forward(None) } else { Verdict::Reduced(RuleId(0)) }
-    }
-
-    /// Moves time, so that windows end when no event arrives.
-    pub fn advance(&mut self, now: Stamp, out: &mut Derived) {
-        self.move_time(now, out);
+        let is_good = event.quality != Quality::Bad;
+        let value = event.value.as_f64().filter(|value| value.is_finite() && is_good);
+        let reading = Reading { event, value, now, now_ms: self.time_ms, is_derived: false };
+        let mut outcome = Outcome::default();
+        let set = &*self.rules;
+        self.local.process(set, &reading, &mut self.raw, &mut outcome);
+        if set.has_shared() {
+            self.shared.process(set, &reading, &mut self.raw, &mut outcome);
+        }
+        if value.is_none() && !outcome.used {
+            self.local.totals.not_numeric += 1;
+        }
+        if set.limits.device_rate.is_some() && outcome.drop.is_none() && !outcome.flagged {
+            outcome.limited = !self.local.take_rate(set, &reading, &mut self.raw);
+        }
+        if !self.raw.is_empty() {
+            self.hand_on(now, out);
+        }
+        self.judge(&outcome)
     }
 
     /// Takes events in one after the other; a verdict for each is appended.
@@ -122,33 +133,119 @@ impl Engine {
         verdicts.extend(events.iter().map(|event| self.process(event, now, out)));
     }
 
-    /// When [`Engine::advance`] has something to do, Unix ms, if no event comes before.
+    /// Moves time, so that what waits is done when no event arrives.
+    pub fn advance(&mut self, now: Stamp, out: &mut Derived) {
+        self.move_time(now, out);
+    }
+
+    /// When [`Engine::advance`] may have something to do, Unix ms, if no event comes before.
     pub fn next_due_ms(&self) -> Option<i64> {
-        self.open.iter().filter(|open| !open.is_empty()).map(|open| open.end_ms).min()
+        let parts = [self.local.next_due_ms(), self.shared.next_due_ms(), self.gate.next_due_ms()];
+        parts.into_iter().flatten().min()
     }
 
     /// Puts other rules in force. Rules that are the same in name and content keep their state; what the
-    /// others have open ends here.
+    /// others have open ends here: windows are sent with the attribute `partial`, firing alerts are cleared.
     pub fn change_rules(&mut self, rules: Arc<RuleSet>, now: Stamp, out: &mut Derived) {
-        self.finish(now, out);
-        let time_ms = self.time_ms;
-        *self = Self::new(rules, self.config.clone());
-        self.time_ms = time_ms;
+        self.move_time(now, out);
+        let moves = Moves::between(&self.rules, &rules);
+        self.end(&rules, &moves, now, out);
+        self.rules = rules;
+    }
+
+    /// Ends everything that is open: windows are sent with the attribute `partial`, firing alerts are cleared.
+    pub fn finish(&mut self, now: Stamp, out: &mut Derived) {
+        self.move_time(now, out);
+        let rules = Arc::clone(&self.rules);
+        // The counts of the rules stay.
+        let moves = Moves { rules: Moves::between(&rules, &rules).rules, ..Moves::default() };
+        self.end(&rules, &moves, now, out);
+    }
+
+    fn end(&mut self, rules: &RuleSet, moves: &Moves, now: Stamp, out: &mut Derived) {
+        let before = Arc::clone(&self.rules);
+        let (raw, now_ms) = (&mut self.raw, self.time_ms);
+        let mut gone = self.local.change(&before, rules, moves, now, now_ms, raw);
+        gone.extend(self.shared.change(&before, rules, moves, now, now_ms, raw));
+        raw.feeds.clear();
+        self.gate.pass(&before, &self.config.site, now, now_ms, raw, out);
+        for (rule, counts) in gone.rules {
+            if let Some(spec) = before.specs().get(usize::from(rule)) {
+                add(&mut self.past, spec, &counts);
+            }
+        }
+        self.past.model_fallbacks += gone.fallbacks;
     }
 
     /// Does what a person asked for.
-    pub fn operate(&mut self, operation: &Operation, _now: Stamp, _out: &mut Derived) -> Result<(), OperationError> {
+    ///
+    /// # Errors
+    /// Nothing was done: there is no such alert or silence, or a limit is reached.
+    pub fn operate(&mut self, operation: &Operation, now: Stamp, out: &mut Derived) -> Result<(), OperationError> {
         operation.check()?;
+        self.move_time(now, out);
         match operation {
-            Operation::Acknowledge { alert, .. } => Err(OperationError::NoAlert(alert.clone())),
-            Operation::Silence { .. } => Err(OperationError::TooMany),
-            Operation::Unsilence { id } => Err(OperationError::NoSilence(id.clone())),
+            Operation::Acknowledge { alert, by, note } => self.acknowledge(alert, by, note, now, out),
+            Operation::Silence { rule, device, until_ms, by, note } => {
+                self.gate.silence(rule.as_deref(), device.as_deref(), *until_ms, by, note, self.time_ms)
+            }
+            Operation::Unsilence { id } => self.gate.unsilence(id),
         }
+    }
+
+    fn acknowledge(
+        &mut self,
+        alert: &str,
+        by: &str,
+        note: &str,
+        now: Stamp,
+        out: &mut Derived,
+    ) -> Result<(), OperationError> {
+        let unknown = || OperationError::NoAlert(alert.into());
+        let id = u64::from_str_radix(alert, 16).ok().filter(|_| alert.len() == 16).ok_or_else(unknown)?;
+        let found = match self.local.entry_mut(id) {
+            Some(found) => Some(found),
+            None => self.shared.entry_mut(id),
+        };
+        let (key, entry) = found.ok_or_else(unknown)?;
+        if shown_state(entry) != Some(AlertState::Firing) {
+            return Err(OperationError::NotFiring(alert.into()));
+        }
+        let acknowledged = Acknowledged { by: by.into(), at_ms: self.time_ms, note: note.into() };
+        entry.acknowledged = Some(Box::new(acknowledged));
+        if let Some(event) = acknowledged_event(&self.rules, entry, &key, now) {
+            out.events.push(DerivedEvent { lane: Lane::Critical, event, effects: None });
+        }
+        Ok(())
+    }
+
+    /// Alerts that are pending or firing, by device, stream and rule, and then the last that ended, newest first.
+    pub fn alerts(&self) -> Vec<AlertView> {
+        let mut alerts = Vec::new();
+        for (key, entry) in self.local.entries().chain(self.shared.entries()) {
+            if shown_state(entry).is_none() {
+                continue;
+            }
+            let Some(rule) = self.rules.alert(entry.alert) else { continue };
+            let mut view = view_of(rule, entry, key);
+            view.suppressed |= self.gate.is_muted(entry.id);
+            view.silenced = self.gate.is_silenced(&rule.name, key, self.time_ms);
+            alerts.push(view);
+        }
+        alerts.sort_by(|a, b| (&a.device, &a.stream, &a.rule, &a.id).cmp(&(&b.device, &b.stream, &b.rule, &b.id)));
+        alerts.extend(self.gate.recent());
+        alerts
+    }
+
+    /// How many alerts fire.
+    pub fn firing_count(&self) -> usize {
+        let entries = self.local.entries().chain(self.shared.entries());
+        entries.filter(|(_, entry)| shown_state(entry) == Some(AlertState::Firing)).count()
     }
 
     /// Silences in force.
     pub fn silences(&self) -> Vec<SilenceView> {
-        Vec::new()
+        self.gate.silences()
     }
 
     /// Devices and streams that get far more than their share of the events.
@@ -158,288 +255,171 @@ impl Engine {
 
     /// How the models of the rules fare.
     pub fn models(&self) -> Vec<ModelStatus> {
-        Vec::new()
+        let status = |(rule, usage): (&crate::set::ModelRule, &ModelUse)| {
+            let loading = rule.candidates.iter().find_map(|candidate| candidate.model.as_ref().err());
+            ModelStatus {
+                rule: self.rules.names[usize::from(rule.rule)].clone(),
+                model: rule.model.clone(),
+                version: rule.candidates.get(usage.active).map(|candidate| candidate.version.clone()),
+                versions: rule.candidates.iter().map(|candidate| candidate.version.clone()).collect(),
+                inferences: usage.inferences,
+                fallbacks: usage.fallbacks,
+                problem: usage.problem.clone().or_else(|| loading.cloned()).or_else(|| rule.problem.clone()),
+            }
+        };
+        self.rules.models.iter().zip(&self.local.models).map(status).collect()
+    }
+
+    /// What was counted since the site's first event.
+    pub fn counters(&self) -> RuleCounters {
+        let mut counters = self.past;
+        for (n, spec) in self.rules.specs().iter().enumerate() {
+            add(&mut counters, spec, &self.counts(n));
+        }
+        counters.alerts_suppressed += self.gate.suppressed_total;
+        let mut totals = self.local.totals;
+        let mut shared = self.shared.totals;
+        totals.each().into_iter().zip(shared.each()).for_each(|(sum, more)| *sum += *more);
+        counters.not_numeric += totals.not_numeric;
+        counters.series_evicted += totals.series_evicted;
+        counters.rate_limited += totals.rate_limited;
+        counters.filtered += totals.rate_limited;
+        counters.model_fallbacks += self.local.models.iter().map(|usage| usage.fallbacks).sum::<u64>();
+        counters
     }
 
     /// What each rule has counted.
     pub fn rule_status(&self) -> Vec<RuleStatus> {
-        Vec::new()
-    }
-
-    /// Ends everything that is open, before other rules take over: windows are
-    /// sent with the attribute `partial`, firing alerts are cleared.
-    pub fn finish(&mut self, now: Stamp, out: &mut Derived) {
-        self.move_time(now, out);
-        for rule in 0..self.open.len() {
-            self.close_windows(rule, now, out, Some(Cut::RulesChanged));
-        }
-        let firing: Vec<u32> =
-            self.series.by_age().filter(|at| self.series.get(*at).alerts.iter().any(|a| a.firing.is_some())).collect();
-        for at in firing {
-            self.clear_alerts(at, now, out, Cut::RulesChanged);
-        }
-    }
-
-    /// Alerts that are pending or firing, by device, stream and rule, and the last that ended.
-    pub fn alerts(&self) -> Vec<AlertView> {
-        let mut alerts = Vec::new();
-        for at in self.series.by_age() {
-            let series = self.series.get(at);
-            let watching = series.watching.iter().flat_map(|w| w.iter());
-            for (state, rule) in series.alerts.iter().zip(watching) {
-                let Some((since_ms, value)) = state.firing else { continue };
-                let rule = &self.rules.thresholds[usize::from(*rule)];
-                alerts.push(AlertView {
-                    id: "".into(),
-                    state: AlertState::Firing,
-                    rule: rule.name.clone(),
-                    condition: rule.condition_name.clone(),
-                    severity: rule.severity.clone(),
-                    tags: Vec::new(),
-                    device: series.device.clone(),
-                    stream: series.stream.clone(),
-                    value,
-                    unit: rule.unit_name.clone(),
-                    since_ms,
-                    fired_ms: Some(since_ms),
-                    cleared_ms: None,
-                    acknowledged: None,
-                    silenced: false,
-                    suppressed: false,
-                });
+        let models = self.models();
+        let status = |(n, spec): (usize, &RuleSpec)| {
+            let counts = self.counts(n);
+            let name = self.rules.names[n].clone();
+            let number = n as u16;
+            let mismatch = [&self.local, &self.shared].into_iter().find_map(|part| part.mismatch.get(&number));
+            let model = models.iter().find(|model| model.rule == name).and_then(|model| model.problem.clone());
+            RuleStatus {
+                rule: number + 1,
+                name,
+                kind: spec.type_name(),
+                fired: counts.fired,
+                cleared: counts.cleared,
+                suppressed: counts.suppressed,
+                windows: counts.windows,
+                late: counts.late,
+                ahead: counts.ahead,
+                reduced: counts.reduced,
+                unit_mismatches: counts.mismatches,
+                problem: model.as_ref().or(mismatch).map(ToString::to_string),
             }
-        }
-        alerts.sort_by(|a, b| (&a.device, &a.stream, &a.rule).cmp(&(&b.device, &b.stream, &b.rule)));
-        alerts
+        };
+        self.rules.specs().iter().enumerate().map(status).collect()
     }
 
+    fn counts(&self, rule: usize) -> RuleCounts {
+        let mut counts = self.local.counts.get(rule).copied().unwrap_or_default();
+        counts.add(&self.shared.counts.get(rule).copied().unwrap_or_default());
+        counts
+    }
+
+    #[inline]
     fn move_time(&mut self, now: Stamp, out: &mut Derived) {
         let now_ms = now.unix_ms();
-        if now_ms <= self.time_ms {
-            return;
+        if now_ms > self.time_ms {
+            self.time_ms = now_ms;
+            if self.next_due_ms().is_some_and(|due_ms| due_ms <= now_ms) {
+                self.do_due(now, out);
+            }
+        } else if now_ms < self.time_ms.saturating_sub(SET_BACK_MS) {
+            self.set_back(now, out);
         }
-        self.time_ms = now_ms;
-        for rule in 0..self.open.len() {
-            if now_ms >= self.open[rule].end_ms {
-                self.close_windows(rule, now, out, None);
-                let interval_ms = self.rules.aggregates[rule].interval_ms;
-                self.open[rule].move_to(now_ms, interval_ms);
+    }
+
+    fn do_due(&mut self, now: Stamp, out: &mut Derived) {
+        let set = Arc::clone(&self.rules);
+        self.gate.advance(&set, &self.config.site, now, self.time_ms, out);
+        self.local.advance(&set, now, self.time_ms, &mut self.raw);
+        self.shared.advance(&set, now, self.time_ms, &mut self.raw);
+        self.hand_on(now, out);
+    }
+
+    fn set_back(&mut self, now: Stamp, out: &mut Derived) {
+        let by_ms = self.time_ms.saturating_sub(now.unix_ms());
+        self.time_ms = now.unix_ms();
+        let set = Arc::clone(&self.rules);
+        self.gate.shift(by_ms);
+        self.local.shift(&set, by_ms);
+        self.shared.shift(&set, by_ms);
+        self.do_due(now, out);
+    }
+
+    /// Feeds derived numbers to conditions, and lets everything pass that rules made.
+    #[cold]
+    fn hand_on(&mut self, now: Stamp, out: &mut Derived) {
+        let set = Arc::clone(&self.rules);
+        let mut feeds = std::mem::take(&mut self.raw.feeds);
+        feeds.truncate(FEEDS_MAX);
+        let mut outcome = Outcome::default();
+        for feed in feeds.drain(..) {
+            let mut event = Event::reading(feed.device, feed.stream, feed.value, feed.time_ms);
+            event.unit = feed.unit;
+            event.stamp = now;
+            let reading =
+                Reading { event: &event, value: Some(feed.value), now, now_ms: self.time_ms, is_derived: true };
+            self.local.process(&set, &reading, &mut self.raw, &mut outcome);
+            if set.has_shared() {
+                self.shared.process(&set, &reading, &mut self.raw, &mut outcome);
             }
         }
+        self.raw.feeds.clear();
+        if self.raw.feeds.capacity() < feeds.capacity() {
+            self.raw.feeds = feeds;
+        }
+        self.gate.pass(&set, &self.config.site, now, self.time_ms, &mut self.raw, out);
     }
 
-    /// Sends every open window of a rule.
-    fn close_windows(&mut self, rule: usize, now: Stamp, out: &mut Derived, cut: Option<Cut>) {
-        let slots = self.open[rule].take();
-        out.events.reserve(slots.len());
-        for &at in &slots {
-            self.send_window(at, rule, now, out, cut);
+    /// What becomes of a reading.
+    fn judge(&mut self, outcome: &Outcome) -> Verdict {
+        if let Some(rule) = outcome.drop {
+            return self.reduced(rule);
         }
-        self.open[rule].reuse(slots);
-    }
-
-    fn send_window(&mut self, at: u32, rule: usize, now: Stamp, out: &mut Derived, cut: Option<Cut>) {
-        let aggregate = &self.rules.aggregates[rule];
-        let words = &self.rules.words;
-        let start_ms = self.open[rule].start_ms;
-        let series = self.series.get_mut(at);
-        let window = &mut series.windows[rule];
-        let mut attributes = vec![aggregate.window.clone()];
-        if cut.is_some() {
-            attributes.push((words.partial.clone(), words.yes.clone()));
+        if outcome.flagged {
+            return Verdict::Forward(outcome.lane);
         }
-        let event = Event {
-            device: series.device.clone(),
-            stream: series.stream.clone(),
-            kind: Kind::Aggregate,
-            value: Value::Fields(window.fields(aggregate)),
-            device_time_ms: start_ms,
-            stamp: now,
-            quality: Quality::Good,
-            unit: window.unit.take(),
-            id: None,
-            attributes,
+        if outcome.limited {
+            self.local.totals.rate_limited += 1;
+            return Verdict::Reduced(RuleId(0));
+        }
+        if let Some(rule) = outcome.filtered {
+            return self.reduced(rule);
+        }
+        let forward = match self.rules.forward {
+            Forward::Raw => true,
+            Forward::Aggregates => false,
+            Forward::Anomalies => outcome.crossed,
         };
-        window.clear();
-        out.events.push(DerivedEvent { lane: Lane::Normal, event: event, effects: None });
-        self.counters.aggregates += 1;
+        if forward { Verdict::Forward(outcome.lane) } else { Verdict::Reduced(RuleId(0)) }
     }
 
-    fn evaluate(&mut self, event: &Event, value: f64, now: Stamp, out: &mut Derived) -> Triggered {
-        let rules = Arc::clone(&self.rules);
-        if rules.aggregates.is_empty() && !rules.by_stream.contains_key(&*event.stream) {
-            return Triggered::default();
+    fn reduced(&mut self, rule: RuleId) -> Verdict {
+        if let Some(counts) = self.local.counts.get_mut(usize::from(rule.0).wrapping_sub(1)) {
+            counts.reduced += 1;
         }
-        let at = self.slot(event, now, out);
-        let unit = event.unit.as_ref().filter(|unit| !unit.is_empty());
-        let triggered = self.check_thresholds(&rules, at, event, value, unit, now, out);
-        for (rule, aggregate) in rules.aggregates.iter().enumerate() {
-            let window = &mut self.series.get_mut(at).windows[rule];
-            let first = window.count == 0;
-            if !window.add(aggregate, value, unit) {
-                self.counters.unit_mismatches += 1;
-            } else if first {
-                window.open_at = self.open[rule].push(at);
-            }
-        }
-        triggered
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    fn check_thresholds(
-        &mut self,
-        rules: &RuleSet,
-        at: u32,
-        event: &Event,
-        value: f64,
-        unit: Option<&Name>,
-        now: Stamp,
-        out: &mut Derived,
-    ) -> Triggered {
-        let mut triggered = Triggered::default();
-        let series = self.series.get_mut(at);
-        let Some(watching) = &series.watching else { return triggered };
-        for (position, rule) in watching.iter().enumerate() {
-            let threshold = &rules.thresholds[usize::from(*rule)];
-            let state = &mut series.alerts[position];
-            let Some(value) = in_unit_of(threshold, state, value, unit) else {
-                self.counters.unit_mismatches += 1;
-                continue;
-            };
-            let holds = threshold.condition.operator().holds(value, threshold.condition.limit());
-            triggered.flagged |= holds && threshold.flags;
-            match (holds, state.firing) {
-                (true, None) => {
-                    state.firing = Some((self.time_ms, value));
-                    self.counters.alerts_fired += 1;
-                    out.events.push(DerivedEvent {
-                        lane: Lane::Critical,
-                        event: alert(rules, threshold, event, value, now, None),
-                        effects: None,
-                    });
-                    triggered.crossed = true;
-                }
-                (false, Some((since_ms, _))) => {
-                    state.firing = None;
-                    self.counters.alerts_cleared += 1;
-                    out.events.push(DerivedEvent {
-                        lane: Lane::Critical,
-                        event: alert(rules, threshold, event, value, now, Some(since_ms)),
-                        effects: None,
-                    });
-                    triggered.crossed = true;
-                }
-                _ => {}
-            }
-        }
-        triggered
-    }
-
-    /// The series' slot; a new series may take the place of an old one.
-    fn slot(&mut self, event: &Event, now: Stamp, out: &mut Derived) -> u32 {
-        if let Some(at) = self.series.find(&event.device, &event.stream) {
-            return at;
-        }
-        if !self.series.is_full() {
-            return self.series.insert(&self.rules, &event.device, &event.stream);
-        }
-        let at = self.series.victim();
-        for rule in 0..self.open.len() {
-            let window = &self.series.get(at).windows[rule];
-            if window.count > 0 {
-                let position = window.open_at;
-                self.send_window(at, rule, now, out, Some(Cut::Evicted));
-                let series = &mut self.series;
-                self.open[rule]
-                    .remove(position, |slot, position| series.get_mut(slot).windows[rule].open_at = position);
-            }
-        }
-        self.clear_alerts(at, now, out, Cut::Evicted);
-        self.counters.series_evicted += 1;
-        let rules = Arc::clone(&self.rules);
-        self.series.replace(at, &rules, &event.device, &event.stream);
-        at
-    }
-
-    /// Ends the firing alerts of a series whose value is not known.
-    fn clear_alerts(&mut self, at: u32, now: Stamp, out: &mut Derived, cut: Cut) {
-        let rules = Arc::clone(&self.rules);
-        let series = self.series.get_mut(at);
-        let Some(watching) = &series.watching else { return };
-        for (state, rule) in series.alerts.iter_mut().zip(watching.iter()) {
-            let Some((since_ms, value)) = state.firing.take() else { continue };
-            let threshold = &rules.thresholds[usize::from(*rule)];
-            let mut source = Event::reading(series.device.clone(), series.stream.clone(), value, self.time_ms);
-            source.stamp = now;
-            let mut event = alert(&rules, threshold, &source, value, now, Some(since_ms));
-            let reason = match cut {
-                Cut::Evicted => "series_evicted",
-                Cut::RulesChanged => "rules_changed",
-            };
-            event.attributes.push((rules.words.reason.clone(), reason.into()));
-            out.events.push(DerivedEvent { lane: Lane::Critical, event: event, effects: None });
-            self.counters.alerts_cleared += 1;
-        }
+        Verdict::Reduced(rule)
     }
 }
 
-/// What thresholds say of one reading.
-#[derive(Debug, Clone, Copy, Default)]
-struct Triggered {
-    /// It violates a rule that flags for upload.
-    flagged: bool,
-    /// An alert began or ended with it.
-    crossed: bool,
-}
-
-/// The value in the condition's unit. A value or a condition without unit is compared as it stands.
-fn in_unit_of(
-    threshold: &Threshold,
-    state: &mut crate::series::AlertState,
-    value: f64,
-    unit: Option<&Name>,
-) -> Option<f64> {
-    let (Some(own), Some(unit)) = (&threshold.unit_name, unit) else { return Some(value) };
-    if own == unit {
-        return Some(value);
+/// Adds what one rule counted to the site's counters.
+fn add(counters: &mut RuleCounters, spec: &RuleSpec, counts: &RuleCounts) {
+    if matches!(spec, RuleSpec::Anomaly(_)) {
+        counters.findings += counts.fired;
+    } else {
+        counters.alerts_fired += counts.fired;
+        counters.alerts_cleared += counts.cleared;
     }
-    if state.converted.as_ref().is_none_or(|(known, _)| known != unit) {
-        state.converted = Some((unit.clone(), threshold.unit.and_then(|_| conversion(unit, own))));
-    }
-    let (_, conversion) = state.converted.as_ref()?;
-    conversion.map(|c| c.apply(value))
-}
-
-fn alert(
-    rules: &RuleSet,
-    threshold: &Threshold,
-    event: &Event,
-    value: f64,
-    now: Stamp,
-    since_ms: Option<i64>,
-) -> Event {
-    let words = &rules.words;
-    let state = if since_ms.is_some() { &words.cleared } else { &words.firing };
-    let mut attributes = vec![
-        (words.state.clone(), state.clone()),
-        (words.rule.clone(), threshold.name.clone()),
-        (words.condition.clone(), threshold.condition_name.clone()),
-        (words.severity.clone(), threshold.severity.clone()),
-    ];
-    if let Some(since_ms) = since_ms {
-        attributes.push((words.since.clone(), since_ms.to_string().into()));
-    }
-    let limit = threshold.condition.limit();
-    Event {
-        device: event.device.clone(),
-        stream: event.stream.clone(),
-        kind: Kind::Alert,
-        value: Value::Fields([(words.value.clone(), value), (words.limit.clone(), limit)].into()),
-        device_time_ms: event.device_time_ms,
-        stamp: now,
-        quality: event.quality,
-        unit: threshold.unit_name.clone().or_else(|| event.unit.clone()),
-        id: None,
-        attributes,
-    }
+    counters.alerts_suppressed += counts.suppressed;
+    counters.aggregates += counts.windows;
+    counters.late += counts.late;
+    counters.ahead += counts.ahead;
+    counters.filtered += counts.reduced;
+    counters.unit_mismatches += counts.mismatches;
 }

@@ -1,10 +1,12 @@
 //! The rules of a site: thresholds that alert on crossing, windows that
-//! aggregate, and the policy that decides which raw readings leave the site.
+//! aggregate, filters, detectors, models and spectra, and the policy that
+//! decides which raw readings leave the site.
 //!
-//! [`RuleSpec`]s come from the configuration, [`RuleSet::compile`] checks and
+//! [`Rules`] come from the configuration, [`RuleSet::compile`] checks and
 //! prepares them, and an [`Engine`] runs them: a deterministic function of its
 //! state, the event and the time. Its state fits into a snapshot, and an engine
-//! restored from that continues as if nothing had happened.
+//! restored from that continues as if nothing had happened. What rules mean is
+//! written down in `docs/design/rules.md`.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -21,30 +23,30 @@
 //! # Ok::<(), grey_rules::RuleError>(())
 //! ```
 
-mod condition;
+mod alert;
 mod engine;
-mod library;
+mod gate;
 mod operation;
-mod series;
+mod partition;
 mod set;
 mod snapshot;
 mod spec;
+mod table;
 #[cfg(test)]
 mod tests;
-mod unit;
 mod view;
-mod window;
+mod words;
 
-pub use condition::{Condition, ConditionError, Operator};
 pub use engine::{Engine, EngineConfig, SERIES_MAX};
-pub use library::{Library, NoModels};
+pub use grey_expr::Operator;
+pub use grey_infer::{Library, ModelRef, NoModels};
 pub use operation::{NOTE_BYTES_MAX, Operation, OperationError, SILENCES_MAX};
 pub use set::{RULES_MAX, RuleError, RuleSet};
 pub use spec::{
-    ALERTS_PER_MINUTE_MAX, Action, AggregateRule, AlarmSpec, AnomalyRule, BandSpec, Command, DetectorKind, Effect,
-    Field, FilterRule, Forward, GroupBy, Limits, Method, PinnedModel, Publish, Quantity, RateLimit, RenderedEffect,
-    RuleSpec, Rules, Sample, SpectrumRule, SpectrumWindow, Streams, Template, TemplateError, Texts, ThresholdRule,
-    Webhook, WindowBy, WindowKind,
+    ALERTS_PER_MINUTE_MAX, Action, AggregateRule, AlarmSpec, AnomalyRule, BandSpec, Command, Condition, DetectorKind,
+    Effect, Field, FilterRule, Forward, GroupBy, Limits, Method, PinnedModel, Publish, Quantity, RateLimit,
+    RenderedEffect, RuleSpec, Rules, Sample, SpectrumRule, SpectrumWindow, Streams, Template, TemplateError, Texts,
+    ThresholdRule, Webhook, WindowBy, WindowKind,
 };
 pub use view::{
     Acknowledged, AlertState, AlertView, Derived, DerivedEvent, HotSpot, ModelStatus, RuleCounters, RuleStatus,

@@ -1,20 +1,31 @@
-//! A checked set of rules, ready to run.
+//! A checked set of rules, ready to run. Immutable; shared by engines.
+
+mod check;
+mod compile;
+mod explain;
+mod limits;
+mod models;
+mod plan;
+mod source;
 
 use std::sync::Arc;
 
-use grey_config::{Duration, Setting};
-use grey_model::{Name, WireError};
-use hashbrown::HashMap;
+use grey_detect::Method;
+use grey_expr::{Expr, Unit};
+use grey_infer::{Library, Model, ModelRef};
+use grey_model::{Lane, Name, WireError};
+use grey_spectra::Analyzer;
+use grey_window::WindowSpec;
 
-use crate::condition::Condition;
-use crate::library::Library;
-use crate::spec::{Action, AggregateRule, Field, Forward, RuleSpec, Rules};
-use crate::unit::Unit;
+use crate::spec::{Effect, Field, Forward, GroupBy, Limits, Quantity, RuleSpec, Rules, Sample};
+use crate::words::Words;
 
-/// Rules of one site: each costs time for every event.
+pub(crate) use check::{spectrum_unit, window_field};
+pub(crate) use limits::{Crossings, Predicate};
+pub(crate) use plan::{Plan, WindowPlan};
+
+/// Rules of one site: their numbers, and one more for the policy, fit an event's account.
 pub const RULES_MAX: usize = 4096;
-const INTERVAL_MIN: Duration = Duration::from_millis(100);
-const INTERVAL_MAX: Duration = Duration::from_secs(7 * 86_400);
 
 /// Why rules cannot run, or saved state cannot be restored.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -43,7 +54,7 @@ pub enum RuleError {
     #[error("the saved state of the rules cannot be read")]
     Snapshot(#[from] WireError),
     /// Saved state is of another version of the format.
-    #[error("the saved state of the rules has version {0}, this build reads version {1}")]
+    #[error("the saved state of the rules has version {0}, this build reads up to version {1}")]
     Version(u8, u8),
     /// Saved state belongs to other rules.
     #[error("the saved state belongs to the rules {saved:016x}, not to {expected:016x}")]
@@ -55,169 +66,289 @@ pub enum RuleError {
     },
 }
 
-/// A threshold, with everything that an alert repeats made once.
+/// What has alerts or windows of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Scope {
+    Device,
+    Site,
+    Tag(Name),
+}
+
+impl Scope {
+    pub(crate) fn of(group: &GroupBy) -> Self {
+        match group {
+            GroupBy::Device => Self::Device,
+            GroupBy::Site => Self::Site,
+            GroupBy::Tag(name) => Self::Tag(name.as_str().into()),
+        }
+    }
+}
+
+/// Names with `*` for any text; none stand for every name.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Patterns(pub(crate) Box<[String]>);
+
+impl Patterns {
+    pub(crate) fn new(patterns: &[String]) -> Self {
+        Self(patterns.into())
+    }
+
+    pub(crate) fn matches(&self, name: &str) -> bool {
+        self.0.is_empty() || self.0.iter().any(|pattern| glob(pattern, name))
+    }
+
+    /// True when a pattern names it without `*`.
+    pub(crate) fn is_all(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// True when a pattern, in which `*` stands for any text, is the whole of a name.
+pub(crate) fn glob(pattern: &str, name: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let first = parts.next().unwrap_or_default();
+    let Some(mut rest) = name.strip_prefix(first) else { return false };
+    let mut parts: Vec<&str> = parts.collect();
+    let Some(last) = parts.pop() else { return rest.is_empty() };
+    for part in parts {
+        let Some(at) = rest.find(part) else { return false };
+        rest = &rest[at + part.len()..];
+    }
+    rest.ends_with(last)
+}
+
+/// A value that conditions refer to: a stream, in a unit.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Input {
+    pub(crate) stream: Name,
+    pub(crate) unit: Option<Name>,
+}
+
+/// A condition, and which inputs its slots are.
+#[derive(Debug)]
+pub(crate) struct Condition {
+    pub(crate) expr: Expr,
+    pub(crate) inputs: Box<[u32]>,
+}
+
+/// The streams that a limit is for.
+#[derive(Debug)]
+pub(crate) enum LimitOn {
+    Stream(Name),
+    /// A derived stream of every stream that has spectra by a rule.
+    Spectra {
+        spectrum: u32,
+        suffix: String,
+    },
+}
+
+/// When a threshold holds.
+#[derive(Debug)]
+pub(crate) enum Test {
+    /// A value of a device's stream is held against constants.
+    Limit { on: LimitOn, unit: Option<Name>, fire: Predicate, clear: Option<Predicate> },
+    /// Anything else.
+    Condition { condition: u32, clear: Option<u32>, scope: u16 },
+}
+
+/// What becomes of readings for which a condition holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct Verdicts {
+    pub(crate) drop: bool,
+    pub(crate) flag: bool,
+    pub(crate) lane: Option<Lane>,
+    pub(crate) sample: Option<Sample>,
+}
+
+impl Verdicts {
+    pub(crate) fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// A threshold, or one alarm of a spectrum.
 #[derive(Debug)]
 pub(crate) struct Threshold {
+    pub(crate) rule: u16,
+    /// Its alerts, if it raises any.
+    pub(crate) alert: Option<u32>,
+    pub(crate) test: Test,
+    /// For conditions that name no stream.
+    pub(crate) streams: Patterns,
+    pub(crate) verdicts: Verdicts,
+}
+
+/// What an alert is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Subject {
+    Threshold(u32),
+    Detector(u32),
+    Model(u32),
+}
+
+/// Something that begins and ends, with everything that its events repeat.
+#[derive(Debug)]
+pub(crate) struct AlertRule {
+    pub(crate) rule: u16,
+    pub(crate) subject: Subject,
     pub(crate) name: Name,
-    pub(crate) condition: Condition,
-    pub(crate) condition_name: Name,
-    pub(crate) flags: bool,
+    /// The condition, or the detector's or model's name.
+    pub(crate) condition: Name,
+    pub(crate) limit: Option<f64>,
+    pub(crate) unit: Option<Name>,
     pub(crate) severity: Name,
-    pub(crate) unit_name: Option<Name>,
-    pub(crate) unit: Option<Unit>,
+    pub(crate) tags: Box<[(Name, Name)]>,
+    pub(crate) hold_ms: i64,
+    pub(crate) cooldown_ms: i64,
+    /// How many may begin in a time, ms.
+    pub(crate) rate: Option<(u32, i64)>,
+    pub(crate) effects: Option<Arc<[Effect]>>,
+    pub(crate) clear_effects: Option<Arc<[Effect]>>,
+    /// The same for equal rules.
+    pub(crate) identity: u64,
 }
 
 /// A windowed aggregate.
 #[derive(Debug)]
 pub(crate) struct Aggregate {
-    pub(crate) interval_ms: i64,
+    pub(crate) rule: u16,
+    pub(crate) scope: u16,
+    pub(crate) streams: Patterns,
+    pub(crate) filter: Option<u32>,
+    pub(crate) window: WindowSpec,
     pub(crate) fields: Box<[(Field, Name)]>,
-    pub(crate) deviates: bool,
-    /// The attribute `window`.
-    pub(crate) window: (Name, Name),
+    /// The attribute `window`; `None`: the length of each.
+    pub(crate) length: Option<Name>,
+    pub(crate) late: Option<Name>,
+    pub(crate) identity: u64,
+}
+
+/// A filter.
+#[derive(Debug)]
+pub(crate) struct Filter {
+    pub(crate) rule: u16,
+    pub(crate) streams: Patterns,
+    pub(crate) filter: Option<u32>,
+    pub(crate) deduplicate_ms: Option<i64>,
+    pub(crate) deadband: Option<Quantity>,
+    pub(crate) max_interval_ms: Option<i64>,
+    pub(crate) sample: Option<Sample>,
+    pub(crate) identity: u64,
+}
+
+/// A detector.
+#[derive(Debug)]
+pub(crate) struct DetectorRule {
+    pub(crate) rule: u16,
+    pub(crate) alert: u32,
+    pub(crate) streams: Patterns,
+    pub(crate) method: Method,
+    pub(crate) threshold: f64,
+    pub(crate) verdicts: Verdicts,
+    pub(crate) identity: u64,
+}
+
+/// A version of a model: what it is, and the model if it could be loaded.
+#[derive(Debug)]
+pub(crate) struct Candidate {
+    pub(crate) version: Name,
+    pub(crate) model: Result<Arc<dyn Model>, Name>,
+}
+
+/// A rule with a model.
+#[derive(Debug)]
+pub(crate) struct ModelRule {
+    pub(crate) rule: u16,
+    pub(crate) alert: u32,
+    pub(crate) model: Name,
+    pub(crate) score: Option<f64>,
+    pub(crate) verdicts: Verdicts,
+    /// Newest first.
+    pub(crate) candidates: Box<[Candidate]>,
+    /// What was wrong with versions that are no candidates.
+    pub(crate) problem: Option<Name>,
+    /// Inputs of all candidates: stream and unit.
+    pub(crate) inputs: Box<[Input]>,
+    pub(crate) identity: u64,
+}
+
+impl ModelRule {
+    /// The first usable candidate from a position on.
+    pub(crate) fn usable(&self, from: usize) -> usize {
+        let behind = self.candidates.iter().skip(from).position(|candidate| candidate.model.is_ok());
+        behind.map_or(self.candidates.len(), |n| from + n)
+    }
+}
+
+/// A spectrum.
+#[derive(Debug)]
+pub(crate) struct Spectrum {
+    pub(crate) rule: u16,
+    pub(crate) streams: Patterns,
+    pub(crate) analyzer: Analyzer,
+    pub(crate) identity: u64,
 }
 
 /// Rules that were checked and prepared. Immutable; shared by engines.
 #[derive(Debug)]
 pub struct RuleSet {
-    specs: Vec<RuleSpec>,
+    rules: Rules,
     /// The rules as text, byte for byte as they were first saved, so that the
     /// digest outlives a build that writes them differently.
     source: Vec<u8>,
     digest: u64,
+    warnings: Vec<String>,
     pub(crate) forward: Forward,
+    pub(crate) limits: Limits,
+    /// Per rule.
+    pub(crate) names: Vec<Name>,
+    /// Per rule: the same for equal rules.
+    pub(crate) identities: Vec<u64>,
+    pub(crate) scopes: Vec<Scope>,
+    pub(crate) inputs: Vec<Input>,
+    /// Which inputs are kept in which scope.
+    pub(crate) watched: Vec<(u16, u32)>,
+    pub(crate) conditions: Vec<Condition>,
     pub(crate) thresholds: Vec<Threshold>,
-    /// Which thresholds watch a stream, by position in `thresholds`.
-    pub(crate) by_stream: HashMap<Name, Arc<[u16]>>,
+    pub(crate) alerts: Vec<AlertRule>,
     pub(crate) aggregates: Vec<Aggregate>,
+    pub(crate) filters: Vec<Filter>,
+    pub(crate) detectors: Vec<DetectorRule>,
+    pub(crate) models: Vec<ModelRule>,
+    pub(crate) spectra: Vec<Spectrum>,
     pub(crate) words: Words,
 }
 
-/// Names that derived events repeat.
-#[derive(Debug)]
-pub(crate) struct Words {
-    pub(crate) state: Name,
-    pub(crate) firing: Name,
-    pub(crate) cleared: Name,
-    pub(crate) rule: Name,
-    pub(crate) condition: Name,
-    pub(crate) severity: Name,
-    pub(crate) since: Name,
-    pub(crate) reason: Name,
-    pub(crate) value: Name,
-    pub(crate) limit: Name,
-    pub(crate) partial: Name,
-    pub(crate) yes: Name,
-}
-
-impl Words {
-    fn new() -> Self {
-        Self {
-            state: "state".into(),
-            firing: "firing".into(),
-            cleared: "cleared".into(),
-            rule: "rule".into(),
-            condition: "condition".into(),
-            severity: "severity".into(),
-            since: "since".into(),
-            reason: "reason".into(),
-            value: "value".into(),
-            limit: "limit".into(),
-            partial: "partial".into(),
-            yes: "true".into(),
-        }
-    }
-}
-
 impl RuleSet {
-    /// Checks and prepares rules. The rule at position `n` of the list is rule `n + 1`; 0 is the forwarding policy.
+    /// Checks and prepares rules. The rule at position `n` of the list is rule `n + 1`; 0 is the forwarding
+    /// policy. Versions of models are looked up in the library and written into the source, unless `pinned` names them.
     pub fn compile(rules: &Rules, library: &dyn Library) -> Result<Self, RuleError> {
-        let source = rules.render().to_yaml().into_bytes();
+        let mut rules = rules.clone();
+        if rules.pinned.is_empty() {
+            rules.pinned = source::pin(&rules, library);
+        }
+        let source = source::write(&rules);
         Self::prepare(rules, library, source)
     }
 
-    fn prepare(rules: &Rules, _library: &dyn Library, source: Vec<u8>) -> Result<Self, RuleError> {
-        if let Some(error) = Self::check(rules).into_iter().next() {
-            return Err(error);
-        }
-        let (specs, forward) = (rules.rules.as_slice(), rules.forward);
-        let digest = fnv1a(&source);
-        let mut thresholds = Vec::new();
-        let mut aggregates = Vec::new();
-        for (index, spec) in specs.iter().enumerate() {
-            match spec {
-                RuleSpec::Threshold(rule) => thresholds.push(Threshold {
-                    name: spec.name(index).into(),
-                    condition_name: rule.condition.text().into(),
-                    condition: rule.condition.clone(),
-                    flags: flags(rule),
-                    severity: rule.severity.as_str().into(),
-                    unit_name: rule.condition.unit().map(Name::from),
-                    unit: rule.condition.unit().and_then(Unit::parse),
-                }),
-                RuleSpec::Aggregate(rule) => aggregates.push(Aggregate {
-                    interval_ms: interval(rule).as_millis() as i64,
-                    fields: rule.fields.iter().map(|f| (*f, Name::from(f.as_str()))).collect(),
-                    deviates: rule.fields.contains(&Field::Stddev),
-                    window: ("window".into(), interval(rule).as_millis().to_string().into()),
-                }),
-                _ => {}
-            }
-        }
-        let mut by_stream: HashMap<Name, Vec<u16>> = HashMap::new();
-        for (n, threshold) in thresholds.iter().enumerate() {
-            by_stream.entry(threshold.condition.stream().into()).or_default().push(n as u16);
-        }
-        let by_stream = by_stream.into_iter().map(|(stream, list)| (stream, list.into())).collect();
-        Ok(Self {
-            specs: specs.to_vec(),
-            source,
-            digest,
-            forward,
-            thresholds,
-            by_stream,
-            aggregates,
-            words: Words::new(),
-        })
+    /// The set that [`RuleSet::source`] saved, with the versions of models that it names.
+    pub fn from_source(bytes: &[u8], library: &dyn Library) -> Result<Self, RuleError> {
+        let text = std::str::from_utf8(bytes).map_err(|e| RuleError::Source(e.to_string()))?;
+        Self::prepare(Rules::from_yaml(text)?, library, bytes.to_vec())
     }
 
     /// Everything that is wrong with rules beyond what each key says for itself.
     pub fn check(rules: &Rules) -> Vec<RuleError> {
-        let specs = rules.rules.as_slice();
-        let mut errors = Vec::new();
-        if specs.len() > RULES_MAX {
-            errors.push(RuleError::TooMany(specs.len()));
-        }
-        let names: Vec<String> = specs.iter().enumerate().map(|(n, s)| s.name(n)).collect();
-        for (index, spec) in specs.iter().enumerate().take(RULES_MAX) {
-            let mut reject = |key, problem: String, allowed: String| {
-                errors.push(RuleError::Rule { index, name: names[index].clone(), key, problem, allowed });
-            };
-            if let Some(first) = names[..index].iter().position(|n| *n == names[index]) {
-                reject("name", format!("is already the name of rule {}", first + 1), "each name once".into());
-            }
-            let RuleSpec::Aggregate(rule) = spec else { continue };
-            let length = interval(rule);
-            if length < INTERVAL_MIN || length > INTERVAL_MAX {
-                let problem = format!("{length} is out of range");
-                reject("interval", problem, format!("{INTERVAL_MIN} to {INTERVAL_MAX}"));
-            }
-            let twin = specs[..index]
-                .iter()
-                .position(|other| matches!(other, RuleSpec::Aggregate(other) if interval(other) == length));
-            if let Some(first) = twin {
-                let problem = format!("{length} is already the interval of rule {}", first + 1);
-                reject("interval", problem, "one aggregate per interval, with all its fields".into());
-            }
-            if rule.fields.is_empty() {
-                reject("fields", "is empty".into(), Field::WORDS.join(", "));
-            }
-            let repeated = rule.fields.iter().enumerate().find(|(n, field)| rule.fields[..*n].contains(field));
-            if let Some((_, field)) = repeated {
-                reject("fields", format!("names {field} twice"), "each field once".into());
-            }
-        }
-        errors
+        compile::compile(rules, &grey_infer::NoModels).err().unwrap_or_default()
+    }
+
+    fn prepare(rules: Rules, library: &dyn Library, source: Vec<u8>) -> Result<Self, RuleError> {
+        let digest = fnv1a(&source);
+        let mut set = compile::compile(&rules, library)
+            .map_err(|errors| errors.into_iter().next().unwrap_or_else(|| RuleError::Source("unknown".into())))?;
+        (set.source, set.digest) = (source, digest);
+        set.warnings = explain::warnings(&set);
+        Ok(set)
     }
 
     /// A number that is the same for equal rules, on every machine and build.
@@ -230,72 +361,83 @@ impl RuleSet {
         self.forward
     }
 
+    /// The rules as they were given, with the versions of their models.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
     /// The rules as text, for a checkpoint; [`RuleSet::from_source`] makes an equal set.
     pub fn source(&self) -> Vec<u8> {
         self.source.clone()
     }
 
-    /// The set that [`RuleSet::source`] saved.
-    pub fn from_source(bytes: &[u8], library: &dyn Library) -> Result<Self, RuleError> {
-        let text = std::str::from_utf8(bytes).map_err(|e| RuleError::Source(e.to_string()))?;
-        Self::prepare(&Rules::from_yaml(text)?, library, bytes.to_vec())
-    }
-
     /// What each rule does, in words, one line each, the forwarding policy first.
     pub fn explain(&self) -> Vec<String> {
-        let policy = match self.forward {
-            Forward::Raw => "every reading is forwarded",
-            Forward::Aggregates => "raw readings stay at the site, except those that a rule flags for upload",
-            Forward::Anomalies => "raw readings stay at the site, except those that triggered a rule",
-        };
-        let mut lines = vec![format!("0 forward {}: {policy}", self.forward)];
-        for (index, spec) in self.specs.iter().enumerate() {
-            let what = match spec {
-                RuleSpec::Threshold(rule) => {
-                    let also = if flags(rule) { ", and forward the readings that do" } else { "" };
-                    format!("{} alert when a device's {} begins or ceases to hold{also}", rule.severity, rule.condition)
-                }
-                RuleSpec::Aggregate(rule) => {
-                    let fields = rule.fields.iter().map(|f| f.as_str()).collect::<Vec<_>>().join(", ");
-                    format!("{fields} of every device's streams each {}", interval(rule))
-                }
-                _ => "nothing yet".to_owned(),
-            };
-            lines.push(format!("{} {}: {what}", index + 1, spec.name(index)));
-        }
-        lines
+        explain::explain(self)
     }
 
     /// What the reader of a configuration should know: rules that do not act, data that goes nowhere.
     pub fn warnings(&self) -> Vec<String> {
-        let mut warnings = Vec::new();
-        for (index, spec) in self.specs.iter().enumerate() {
-            if let RuleSpec::Anomaly(rule) = spec {
-                let model = rule.model.as_deref().unwrap_or_default();
-                warnings.push(format!("rule {}: models do not run yet, so {model} flags nothing", spec.name(index)));
-            }
-        }
-        if self.forward == Forward::Aggregates && self.aggregates.is_empty() {
-            warnings.push(
-                "forward is aggregates, but no rule aggregates: readings are kept at the site and only alerts leave it"
-                    .into(),
-            );
-        }
-        warnings
+        self.warnings.clone()
+    }
+
+    /// The versions of models that rules were compiled with, newest first for each rule.
+    pub fn models(&self) -> Vec<ModelRef> {
+        let pinned = self.rules.pinned.iter();
+        let model = |p: &crate::spec::PinnedModel| ModelRef {
+            name: p.model.clone(),
+            version: p.version.clone(),
+            digest: p.digest.clone(),
+        };
+        pinned.map(model).collect()
+    }
+
+    pub(crate) fn specs(&self) -> &[RuleSpec] {
+        &self.rules.rules
+    }
+
+    /// The alert that a number in saved state or a timer means.
+    pub(crate) fn alert(&self, alert: u32) -> Option<&AlertRule> {
+        self.alerts.get(alert as usize)
+    }
+
+    /// True when rules are not per device, so that every event may concern every other.
+    pub(crate) fn has_shared(&self) -> bool {
+        self.scopes.len() > 1
     }
 }
 
-/// True when readings that violate the rule are forwarded.
-fn flags(rule: &crate::spec::ThresholdRule) -> bool {
-    rule.action == Action::FlagAndUpload || rule.actions.contains(&Action::FlagAndUpload)
-}
-
-/// The length of a window.
-fn interval(rule: &AggregateRule) -> Duration {
-    rule.interval.unwrap_or_default()
+/// A unit by name; `None` when it is unknown.
+pub(crate) fn unit(name: &str) -> Option<Unit> {
+    Unit::parse(name)
 }
 
 /// FNV-1a: stable everywhere, and no one gains from colliding it.
-fn fnv1a(bytes: &[u8]) -> u64 {
+pub(crate) fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::glob;
+
+    #[test]
+    fn stars_stand_for_any_text() {
+        for (pattern, name, fits) in [
+            ("a", "a", true),
+            ("a", "ab", false),
+            ("*", "", true),
+            ("a*", "abc", true),
+            ("*c", "abc", true),
+            ("a*c", "ac", true),
+            ("a*b*c", "axbyc", true),
+            ("a*b*c", "axyc", false),
+            ("ab*ba", "aba", false),
+            ("a**c", "abc", true),
+            ("", "", true),
+            ("", "a", false),
+        ] {
+            assert_eq!(glob(pattern, name), fits, "{pattern} {name}");
+        }
+    }
 }

@@ -2,20 +2,22 @@
 //! restored from them behaves as the one that wrote them.
 //! `docs/design/rules-state.md` spells the format out.
 
+mod state;
+mod version1;
+
 use std::sync::Arc;
 
-use grey_model::limits::TEXT_BYTES_MAX;
-use grey_model::{Name, Reader, Stamp, Writer};
+use grey_model::{Reader, Stamp, Writer};
 
 use crate::engine::{Engine, EngineConfig, NO_TIME_MS};
-use crate::series::OpenWindows;
+use crate::gate::Gate;
+use crate::partition::Partition;
 use crate::set::{RuleError, RuleSet};
 use crate::view::RuleCounters;
-use crate::window::Window;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 /// The last millisecond that a stamp can hold.
-const TIME_MS_MAX: i64 = (1 << (64 - Stamp::COUNTER_BITS)) - 1;
+pub(crate) const TIME_MS_MAX: i64 = (1 << (64 - Stamp::COUNTER_BITS)) - 1;
 
 impl Engine {
     /// The whole state. [`Engine::restore`] continues exactly here.
@@ -23,44 +25,21 @@ impl Engine {
         let mut out = vec![VERSION];
         out.extend_from_slice(&self.rules.digest().to_le_bytes());
         out.put_varint_signed(self.time_ms);
-        let c = &self.counters;
-        for count in
-            [c.alerts_fired, c.alerts_cleared, c.aggregates, c.not_numeric, c.unit_mismatches, c.series_evicted]
-        {
-            out.put_varint(count);
-        }
-        let mut places = vec![0_u32; self.series.len()];
-        out.put_varint(self.series.len() as u64);
-        for (place, at) in self.series.by_age().enumerate() {
-            places[at as usize] = place as u32;
-            let series = self.series.get(at);
-            out.put_blob(series.device.as_bytes());
-            out.put_blob(series.stream.as_bytes());
-            for alert in &series.alerts {
-                match alert.firing {
-                    None => out.push(0),
-                    Some((since_ms, value)) => {
-                        out.push(1);
-                        out.put_varint_signed(since_ms);
-                        out.extend_from_slice(&value.to_le_bytes());
-                    }
-                }
-            }
-            series.windows.iter().for_each(|window| window.write(&mut out));
-        }
-        for open in &self.open {
-            out.put_varint(open.slots().count() as u64);
-            open.slots().for_each(|at| out.put_varint(u64::from(places[at as usize])));
-        }
+        each_counter(&self.past).into_iter().for_each(|count| out.put_varint(count));
+        self.gate.write(&mut out);
+        self.local.write(&mut out);
+        self.shared.write(&mut out);
         out
     }
 
     /// The engine that wrote the bytes, given the same rules and configuration.
+    ///
+    /// # Errors
+    /// Bytes of other rules or of a later build, or damage.
     pub fn restore(rules: Arc<RuleSet>, config: EngineConfig, bytes: &[u8]) -> Result<Self, RuleError> {
-        let series_max = config.series_max;
         let mut reader = Reader::new(bytes);
         let version = reader.u8()?;
-        if version != VERSION {
+        if version == 0 || version > VERSION {
             return Err(RuleError::Version(version, VERSION));
         }
         let saved = reader.u64()?;
@@ -72,68 +51,64 @@ impl Engine {
         if !(NO_TIME_MS..=TIME_MS_MAX).contains(&engine.time_ms) {
             return Err(reader.invalid("time").into());
         }
-        engine.counters = RuleCounters {
-            alerts_fired: reader.varint()?,
-            alerts_cleared: reader.varint()?,
-            aggregates: reader.varint()?,
-            not_numeric: reader.varint()?,
-            unit_mismatches: reader.varint()?,
-            series_evicted: reader.varint()?,
-            ..RuleCounters::default()
-        };
-        let count = reader.count("series", series_max as u64)?;
-        for _ in 0..count {
-            engine.read_series(&mut reader)?;
-        }
-        let rules = Arc::clone(&engine.rules);
-        for (rule, aggregate) in rules.aggregates.iter().enumerate() {
-            engine.read_open(&mut reader, rule, aggregate.interval_ms)?;
+        if version == 1 {
+            version1::read(&mut engine, &mut reader)?;
+        } else {
+            read_counters(&mut engine.past, &mut reader)?;
+            let set = Arc::clone(&engine.rules);
+            let alerts_max = set.alerts.len().saturating_mul(engine.config.series_max.max(1)).saturating_mul(2);
+            engine.gate = Gate::read(&mut reader, alerts_max)?;
+            engine.local.read(&set, &mut reader)?;
+            engine.shared.read(&set, &mut reader)?;
         }
         if !reader.is_empty() {
             return Err(reader.invalid("end of the state").into());
         }
+        let set = Arc::clone(&engine.rules);
+        for partition in [&mut engine.local, &mut engine.shared] {
+            Partition::set_timers(partition, &set);
+        }
         Ok(engine)
     }
+}
 
-    fn read_series(&mut self, reader: &mut Reader<'_>) -> Result<(), RuleError> {
-        let device = Name::from(reader.text("device", TEXT_BYTES_MAX)?);
-        let stream = Name::from(reader.text("stream", TEXT_BYTES_MAX)?);
-        if self.series.find(&device, &stream).is_some() {
-            return Err(reader.invalid("series, it is there twice").into());
-        }
-        let rules = Arc::clone(&self.rules);
-        let at = self.series.insert(&rules, &device, &stream);
-        let series = self.series.get_mut(at);
-        for alert in &mut series.alerts {
-            alert.firing = match reader.u8()? {
-                0 => None,
-                1 => Some((reader.varint_signed()?, reader.f64()?)),
-                _ => return Err(reader.invalid("alert state").into()),
-            };
-        }
-        for window in &mut series.windows {
-            *window = Window::read(reader)?;
-            window.open_at = u32::MAX;
-        }
-        Ok(())
-    }
+/// The counters in the order in which they are saved.
+fn each_counter(c: &RuleCounters) -> [u64; 13] {
+    [
+        c.alerts_fired,
+        c.alerts_cleared,
+        c.alerts_suppressed,
+        c.findings,
+        c.aggregates,
+        c.late,
+        c.ahead,
+        c.filtered,
+        c.rate_limited,
+        c.model_fallbacks,
+        c.not_numeric,
+        c.unit_mismatches,
+        c.series_evicted,
+    ]
+}
 
-    fn read_open(&mut self, reader: &mut Reader<'_>, rule: usize, interval_ms: i64) -> Result<(), RuleError> {
-        let count = reader.count("open windows", self.series.len() as u64)?;
-        self.open[rule] = OpenWindows::at(self.time_ms, interval_ms);
-        for _ in 0..count {
-            // Series were inserted in the order of the list, so that places are slots.
-            let slot = reader.count("place of a series", self.series.len() as u64 - 1)? as u32;
-            let window = &mut self.series.get_mut(slot).windows[rule];
-            if window.count == 0 || window.open_at != u32::MAX {
-                return Err(reader.invalid("open window").into());
-            }
-            window.open_at = self.open[rule].push(slot);
-        }
-        let open = self.series.by_age().filter(|at| self.series.get(*at).windows[rule].count > 0).count();
-        if open as u64 != count {
-            return Err(reader.invalid("list of open windows").into());
-        }
-        Ok(())
+fn read_counters(c: &mut RuleCounters, reader: &mut Reader<'_>) -> Result<(), RuleError> {
+    for count in [
+        &mut c.alerts_fired,
+        &mut c.alerts_cleared,
+        &mut c.alerts_suppressed,
+        &mut c.findings,
+        &mut c.aggregates,
+        &mut c.late,
+        &mut c.ahead,
+        &mut c.filtered,
+        &mut c.rate_limited,
+        &mut c.model_fallbacks,
+        &mut c.not_numeric,
+        &mut c.unit_mismatches,
+        &mut c.series_evicted,
+    ] {
+        // Sums of counters must not overflow.
+        *count = reader.count("counter", u64::MAX >> 8)?;
     }
+    Ok(())
 }

@@ -5,11 +5,13 @@
 //! rules run.
 
 mod action;
+mod condition;
 mod effect;
 mod kinds;
 mod syntax;
 
 pub use action::{Action, Command, Method, Publish, Webhook};
+pub use condition::Condition;
 pub use effect::{Effect, RenderedEffect, Template, TemplateError};
 pub use kinds::{
     AggregateRule, AlarmSpec, AnomalyRule, BandSpec, DetectorKind, Field, FilterRule, SpectrumRule, SpectrumWindow,

@@ -40,7 +40,7 @@ fn the_reference_document_means_what_it_says() {
     let RuleSpec::Threshold(rule) = &config.local_processing.rules[0] else { panic!() };
     assert_eq!(
         (rule.condition.limit(), rule.condition.unit(), rule.action.clone()),
-        (85.0, Some("°C"), Action::LocalAlert)
+        (Some(85.0), Some("°C"), Action::LocalAlert)
     );
     assert_eq!(config.rule_set().unwrap().explain().len(), 4);
     let inactive: Vec<_> = config.inactive().into_iter().map(|i| i.key_path).collect();

@@ -192,7 +192,7 @@ pub enum RenderedEffect {
 
 impl Effect {
     /// The effect of an action, if it has one outside of the engine.
-    #[allow(dead_code)]
+
     pub(crate) fn of(action: &Action) -> Option<Self> {
         match action {
             Action::Publish(publish) => Some(Self::Publish(publish.as_ref().clone())),

@@ -3,8 +3,8 @@
 use grey_config::{Duration, Severity, choice, section};
 
 use super::action::Action;
+use super::condition::Condition;
 use super::syntax::{GroupBy, Quantity, RateLimit, Sample, Texts, WindowBy};
-use crate::condition::Condition;
 
 choice! {
     /// A number that describes a window.

@@ -229,13 +229,13 @@ impl Setting for Quantity {
     fn decode(node: &Node, decoder: &mut Decoder) -> Option<Self> {
         let allowed = "a number from 0, with its unit, such as 0.5°C";
         let text = scalar(node, decoder, allowed)?;
-        let end = crate::condition::number_len(text);
+        let end = number_len(text);
         let Some(value) = text[..end].parse::<f64>().ok().filter(|v| v.is_finite() && *v >= 0.0) else {
             decoder.reject_within(node, 0, format!("{text:?} does not begin with a number from 0"), allowed);
             return None;
         };
         let unit = text[end..].trim();
-        if !unit.is_empty() && crate::unit::Unit::parse(unit).is_none() {
+        if !unit.is_empty() && grey_expr::Unit::parse(unit).is_none() {
             let offset = text.chars().count() - text[end..].trim_start().chars().count();
             let problem = format!("in {text:?} the unit {unit:?} is unknown");
             decoder.reject_within(node, offset, problem, "a unit such as °C, °F, K, %, V, kW, mm/s, or none");
@@ -315,7 +315,7 @@ impl Setting for Streams {
             let unit = decoder.within(&entry.key, |d| {
                 let unit: Option<String> = Setting::decode(&entry.value, d)?;
                 match &unit {
-                    Some(text) if crate::unit::Unit::parse(text).is_none() => {
+                    Some(text) if grey_expr::Unit::parse(text).is_none() => {
                         let problem = format!("the unit {text:?} is unknown");
                         d.reject(&entry.value, problem, "a unit such as °C, °F, K, %, V, kW, mm/s, or null");
                         None
@@ -339,4 +339,14 @@ impl Setting for Streams {
     fn schema() -> Json {
         json!({ "type": ["object", "null"], "additionalProperties": { "type": ["string", "null"] } })
     }
+}
+
+/// Bytes of the number that a text starts with.
+fn number_len(text: &str) -> usize {
+    let digits = |from: usize| from + text[from..].bytes().take_while(u8::is_ascii_digit).count();
+    let mut end = digits(usize::from(text.starts_with(['-', '+'])));
+    if text[end..].starts_with('.') {
+        end = digits(end + 1);
+    }
+    end
 }

@@ -64,7 +64,7 @@ pub fn crash_rules() -> String {
      { type: filter, streams: [pressure], deadband: 0.05 bar, max_interval: 10m }, \
      { type: anomaly, detector: general, streams: [temperature], score: 0.9 }, \
      { type: anomaly, detector: cusum, streams: [power], score: 0.9 }, \
-     { type: spectrum, streams: [vibration], sample_rate: 640, size: 1024, bands: [{ name: bearing, from: 80, to: 160 }], \
+     { type: spectrum, streams: [vibration], sample_rate: 640, size: 64, bands: [{ name: bearing, from: 80, to: 160 }], \
        alarms: [{ field: rms, warning: 1.5, critical: 2.0 }] } \
      ] }"
     .to_owned()

@@ -34,11 +34,17 @@ rules:
   - { type: threshold, name: hot, condition: temperature > 85°C, clear: temperature < 80°C, for: 2m, cooldown: 10m }
   - { type: threshold, name: high, condition: pressure > 8 bar, severity: critical, action: flag_and_upload, rate_limit: 3/1h }
   - { type: threshold, name: line, condition: power > 9 kW, group_by: site, actions: [local_alert, { publish: { topic: \"plant/{device}\" } }] }
+  - { type: threshold, name: bad, condition: \"quality == 'bad'\", action: drop }
+  - { type: threshold, name: shaking, condition: vibration.rms > 1.5 }
   - { type: aggregate, name: minutes, interval: 5m, fields: [avg, min, max, count, p95] }
+  - { type: aggregate, name: site, window: hopping, interval: 30m, every: 5m, by: site, streams: [power], fields: [sum, stddev] }
+  - { type: aggregate, name: sliding, window: sliding, interval: 20m, every: 5m, streams: [temperature], fields: [first, last, rate] }
+  - { type: aggregate, name: sessions, window: session, gap: 10m, streams: [power], fields: [count, sum] }
+  - { type: aggregate, name: counts, window: count, size: 50, streams: [pressure], fields: [p50, p99] }
   - { type: filter, streams: [pressure], deadband: 0.2 bar, max_interval: 1h }
-  - { type: anomaly, detector: general, streams: [temperature] }
-  - { type: anomaly, detector: cusum, streams: [power] }
-  - { type: spectrum, streams: [vibration], sample_rate: 640, size: 256, bands: [{ name: bearing, from: 80, to: 160 }], alarms: [{ field: rms, warning: 1.5, critical: 2.0 }] }
+  - { type: anomaly, name: jumps, detector: general, streams: [temperature] }
+  - { type: anomaly, name: drift, detector: cusum, streams: [power] }
+  - { type: spectrum, streams: [vibration], sample_rate: 640, size: 64, bands: [{ name: bearing, from: 80, to: 160 }], alarms: [{ field: rms, warning: 1.5, critical: 2.0 }] }
 ";
 
 fn config() -> CoreConfig {
@@ -213,12 +219,16 @@ fn two_hundred_power_losses_in_a_day_change_nothing_that_leaves_the_site() {
     undisturbed.core.flush(now_ms(ROUNDS), true).unwrap();
     let expected = undisturbed.events();
     let count = |kind| expected.values().filter(|event| event.kind == kind).count();
-    assert!(
-        count(Kind::Alert) > 20 && count(Kind::Aggregate) > 1_000,
-        "{} {}",
-        count(Kind::Alert),
-        count(Kind::Aggregate)
-    );
+    let of_rule = |rule: &str| {
+        let is_its =
+            |event: &&Event| event.attributes.iter().any(|(name, value)| &**name == "rule" && &**value == rule);
+        expected.values().filter(is_its).count()
+    };
+    for rule in ["hot", "high", "line", "shaking", "minutes", "site", "sliding", "sessions", "counts", "jumps", "drift"]
+    {
+        assert!(of_rule(rule) >= 4, "only {} events of {rule}", of_rule(rule));
+    }
+    assert!(count(Kind::Alert) > 100 && count(Kind::Anomaly) > 50 && count(Kind::Aggregate) > 5_000);
 
     let changes = (after.writes + after.syncs) - (before.writes + before.syncs);
     let each = changes / (CRASHES / RUNS);

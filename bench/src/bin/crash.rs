@@ -6,9 +6,10 @@
 //! not acknowledged; what was stored already is recognised by its id. At the
 //! end both outboxes are decoded and compared event by event. Not compared are
 //! what legitimately depends on when things happened: the site's stamps (and
-//! attributes that are one), the sequences (a resend takes one, too), and where blocks and commits begin.
+//! attributes that are one or are made of one, as an alert's id), the sequences
+//! (a resend takes one, too), and where blocks and commits begin.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::ExitCode;
@@ -211,10 +212,13 @@ fn packet_id(n: usize) -> u16 {
 /// An event without its stamp, as text that is the same for equal bytes alone.
 fn canonical(lane: Lane, event: &Event, began_ms: i64) -> String {
     let Event { device, stream, kind, value, device_time_ms, stamp: _, quality, unit, id, attributes } = event;
-    // The recorded day is in the past: a time since this program began is the site's own.
+    // An alert's id is a hash of, among others, the site's time at its beginning. The recorded
+    // day is in the past: a time since this program began is the site's own.
     let is_site_time = |value: &str| value.parse::<i64>().is_ok_and(|ms| ms >= began_ms);
-    let attributes: Vec<(&str, &str)> =
-        attributes.iter().map(|(name, value)| (&**name, if is_site_time(value) { "*" } else { &**value })).collect();
+    let attributes: Vec<(&str, &str)> = attributes
+        .iter()
+        .map(|(name, value)| (&**name, if &**name == "alert" || is_site_time(value) { "*" } else { &**value }))
+        .collect();
     // `{:?}` of a double is its shortest text that reads back the same.
     format!(
         "{device_time_ms} {} {lane} {} {} {value:?} {} {unit:?} {id:?} {attributes:?}",
@@ -239,6 +243,12 @@ fn compare(undisturbed: &Played, killed: &Played, options: &Options, began_ms: i
             }
         }
     }
+    // Ids differ, but there must be as many of them: each alert has one, from its beginning to its end.
+    let ids = |played: &Played| {
+        let all = played.lanes.iter().flat_map(|lane| &lane.events).flat_map(|event| &event.attributes);
+        all.filter(|(name, _)| &**name == "alert").map(|(_, id)| id.to_string()).collect::<BTreeSet<_>>().len()
+    };
+    let ids = [ids(undisturbed), ids(killed)];
     let differences: Vec<(&String, &i64)> = counts.iter().filter(|(_, count)| **count != 0).collect();
     for (event, count) in differences.iter().take(SHOWN_MAX) {
         println!("{} {event}", if **count > 0 { "missing" } else { "too much" });
@@ -254,9 +264,10 @@ fn compare(undisturbed: &Played, killed: &Played, options: &Options, began_ms: i
             "left_the_site": {"undisturbed": kinds.iter().map(|(kind, n)| (*kind, n[0])).collect::<BTreeMap<_, _>>(),
                               "killed": kinds.iter().map(|(kind, n)| (*kind, n[1])).collect::<BTreeMap<_, _>>()},
             "outbox_bytes": {"undisturbed": bytes(undisturbed), "killed": bytes(killed)},
+            "alert_ids": ids,
             "differences": number,
-            "exact": number == 0,
+            "exact": number == 0 && ids[0] == ids[1],
         })
     );
-    Ok(number == 0)
+    Ok(number == 0 && ids[0] == ids[1])
 }

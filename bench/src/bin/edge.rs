@@ -12,7 +12,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
 use grey_bench::agent::Agent;
-use grey_bench::disk::{SyncTimes, sync_times};
+use grey_bench::disk::{Probe, SyncTimes, sync_times};
 use grey_bench::figures::{mb, print_table, quantile};
 use grey_bench::histogram::Histogram;
 use grey_bench::mix::{Mix, Unusual};
@@ -109,7 +109,9 @@ fn run(options: &Options) -> Outcome<bool> {
     );
     let histograms = || NAMES.map(|name| Histogram::read(agent.http, name).ok().flatten().unwrap_or_default());
     let (first, cpu, own_cpu) = (histograms(), usage::cpu_s(agent.pid()), usage::cpu_s(std::process::id()));
+    let probe = Probe::start(scratch.path())?;
     let sent = send(&plan, &hooks, expect)?;
+    let during = probe.stop()?;
     let (cpu, own_cpu) = (usage::cpu_s(agent.pid()) - cpu, usage::cpu_s(std::process::id()) - own_cpu);
     let last = histograms();
     let inside: Vec<Histogram> = last.iter().zip(&first).map(|(last, first)| last.since(first)).collect();
@@ -125,7 +127,7 @@ fn run(options: &Options) -> Outcome<bool> {
     let alone = if options.basic { reference::BASIC.to_owned() } else { reference::rules_alone(hooks.address()?) };
     let evaluated = evaluations(options, &mix, &alone, base_ms)?;
     let verdicts = report(&sent, &inside, &evaluated, options);
-    for (when, times) in [("before", before), ("after", after)] {
+    for (when, times) in [("before", before), ("during", during), ("after", after)] {
         let SyncTimes { p50_us, p99_us, max_us } = times;
         println!("the disk, {when} the run: 4 KiB write + fdatasync p50 {p50_us} µs, p99 {p99_us} µs, max {max_us} µs");
     }

@@ -28,7 +28,7 @@ impl Daemon for EdgeAgent {
     }
 
     fn explain(config: &EdgeConfig) -> Vec<String> {
-        config.rule_set().map(|rules| rules.explain()).unwrap_or_default()
+        config.explain()
     }
 
     async fn run(loaded: Loaded<EdgeConfig>, args: RunArgs, data_dir: PathBuf) -> anyhow::Result<()> {

@@ -9,6 +9,7 @@ use grey_ingest::topic::{DEFAULT_PATTERN, TopicMap};
 use grey_model::{Lane, SiteId};
 use grey_rules::{Action, Forward, Library, Limits, NoModels, RuleError, RuleSet, RuleSpec, Rules, Streams};
 
+use crate::models::Models;
 use crate::webhook::check_url;
 use std::path::PathBuf;
 
@@ -298,6 +299,17 @@ impl EdgeConfig {
         RuleSet::compile(&rules, library)
     }
 
+    /// The rules in words, one line each. The models are those of `models.dir`, where that is set.
+    pub fn explain(&self) -> Vec<String> {
+        let dir = self.local_processing.models.dir.as_deref();
+        let rules = match dir {
+            // Nothing is kept by looking.
+            Some(dir) => self.rule_set_with(&Models::new(Some(dir), dir, None)),
+            None => self.rule_set(),
+        };
+        rules.map(|rules| rules.explain()).unwrap_or_default()
+    }
+
     fn rules(&self) -> Rules {
         let local = &self.local_processing;
         Rules {
@@ -437,7 +449,20 @@ impl TierConfig for EdgeConfig {
         if !self.local_processing.enabled && !self.local_processing.rules.is_empty() {
             warnings.push("edge.local_processing.enabled is false: no rule runs".into());
         }
-        let rules = self.rule_set().map(|rules| rules.warnings()).unwrap_or_default();
+        let dir = self.local_processing.models.dir.as_deref();
+        // Where the default directory is, is known when the agent starts.
+        let rules = match dir {
+            Some(dir) => self.rule_set_with(&Models::new(Some(dir), dir, None)),
+            None => self.rule_set(),
+        };
+        let names_model =
+            |n: usize| matches!(&self.local_processing.rules[n], RuleSpec::Anomaly(r) if r.model.is_some());
+        let unknown: Vec<String> = (0..self.local_processing.rules.len())
+            .filter(|n| dir.is_none() && names_model(*n))
+            .map(|n| format!("rule {}:", self.local_processing.rules[n].name(n)))
+            .collect();
+        let mut rules = rules.map(|rules| rules.warnings()).unwrap_or_default();
+        rules.retain(|warning| !unknown.iter().any(|rule| warning.starts_with(rule)));
         warnings.extend(rules.into_iter().map(|warning| match warning.starts_with("forward") {
             true => format!("edge.{warning}"),
             false => format!("edge.local_processing: {warning}"),

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use grey_api::metrics::RulesMetrics;
 use grey_infer::{Directory, Inference, Library, Manifest, Model, ModelError, ModelRef};
-use grey_rules::{RuleSet, Rules};
+use grey_rules::RuleSet;
 
 /// Copies kept in any case; of more, those that no rule uses go when they are old.
 const KEPT_MAX: usize = 16;
@@ -42,7 +42,7 @@ impl Models {
 
     /// Copies the versions that rules were compiled with, durably.
     pub(crate) fn keep(&self, rules: &RuleSet) -> Result<(), ModelError> {
-        let pinned = pinned(rules);
+        let pinned = rules.models();
         if pinned.is_empty() {
             return Ok(());
         }
@@ -56,7 +56,7 @@ impl Models {
 
     /// Removes copies that nothing needs any more.
     pub(crate) fn prune(&self, rules: &RuleSet) {
-        let in_use = pinned(rules);
+        let in_use = rules.models();
         let Ok(entries) = std::fs::read_dir(&self.kept) else { return };
         let mut unused: Vec<(SystemTime, PathBuf)> = entries
             .flatten()
@@ -86,14 +86,6 @@ impl Models {
         let directory = Directory::open(&self.dir).or_else(|error| Directory::open(&self.kept).map_err(|_| error))?;
         Ok(directory.with_kept(&self.kept))
     }
-}
-
-/// The versions that rules were compiled with.
-fn pinned(rules: &RuleSet) -> Vec<ModelRef> {
-    let source = rules.source();
-    let rules = std::str::from_utf8(&source).ok().and_then(|text| Rules::from_yaml(text).ok());
-    let pinned = rules.map(|rules| rules.pinned).unwrap_or_default();
-    pinned.into_iter().map(|p| ModelRef { name: p.model, version: p.version, digest: p.digest }).collect()
 }
 
 impl Library for Models {

@@ -141,6 +141,7 @@ impl EdgeNode {
         let models = Models::new(models_dir, data_dir, Some(rules_metrics.clone()));
         let rules = Arc::new(config.rule_set_with(&models)?);
         models.keep(&rules)?;
+        rules.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
         let disk: Arc<dyn Disk> = match config.durability {
             Durability::Fsync => Arc::new(real),
             Durability::UnsafeNoFsync => Arc::new(UnsyncedDisk::new(real)),
@@ -237,7 +238,7 @@ impl EdgeNode {
         let webhooks = Webhooks {
             requests: asked,
             engine: handle.clone(),
-            metrics: effects.clone(),
+            metrics: effects,
             stop: stopping.clone(),
             seed: entropy().0,
         };

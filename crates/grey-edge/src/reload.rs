@@ -135,6 +135,7 @@ impl Reloader {
         let digest = rules.digest();
         self.engine.set_rules(Arc::clone(&rules)).await.map_err(ReloadError::Engine)?;
         self.models.prune(&rules);
+        rules.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
         let changed = digest != running.digest;
         *running = Running { config, models: found, digest };
         Ok(changed)

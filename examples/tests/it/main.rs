@@ -14,6 +14,7 @@ mod mqtt;
 mod path;
 mod process;
 mod refusals;
+mod rules;
 mod table;
 
 use std::time::Duration;

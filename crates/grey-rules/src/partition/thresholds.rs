@@ -50,7 +50,7 @@ impl Partition {
             let touched = &mut scratch.touched;
             if is_first {
                 touched.clear();
-                touched.extend_from_slice(band.crossings.owners());
+                touched.extend_from_slice(band.crossings.everyone());
             } else {
                 band.crossings.between(before, position, touched);
             }
@@ -116,19 +116,37 @@ impl Partition {
         let event = reading.event;
         let mut group = group.map(|group| (group, groups.get_mut(group)));
         let slots = &mut scratch.slots;
+        let mut gathered: Option<&[u32]> = None;
+        let evaluate = Evaluation { event, site, now_ms: reading.now_ms };
         for check in &item.plan.checks {
             if reading.value.is_none() && !check.needs_event {
                 continue;
             }
-            let threshold = &set.thresholds[check.threshold as usize];
+            let condition = &set.conditions[check.condition as usize];
             let state = group.as_ref().map(|(_, slot)| &slot.item);
-            let evaluate = Evaluation { event, site, now_ms: reading.now_ms };
-            let truth = evaluate.truth(&set.conditions[check.condition as usize], state, slots);
+            // Rules over the same streams mostly stand together.
+            if gathered != Some(&condition.inputs) {
+                gather(condition, state, slots);
+                gathered = Some(&condition.inputs);
+            }
+            let truth = evaluate.truth_of(condition, slots);
+            let is_quiet = match &group {
+                Some((_, slot)) if !check.at_series => slot.item.alerts.is_empty(),
+                _ => item.alerts.is_empty(),
+            };
+            // What does not hold and has no alert is most of all.
+            if truth != Truth::True && is_quiet {
+                continue;
+            }
+            let threshold = &set.thresholds[check.threshold as usize];
             if truth == Truth::True && !threshold.verdicts.is_none() {
                 decide(threshold.rule, &threshold.verdicts, event, &mut item.sampled, outcome);
             }
             let Some(alert) = threshold.alert else { continue };
-            let ends = check.clear.map(|clear| evaluate.truth(&set.conditions[clear as usize], state, slots));
+            let ends = check.clear.map(|clear| {
+                gathered = None;
+                evaluate.truth(&set.conditions[clear as usize], state, slots)
+            });
             // What cannot be said neither begins nor ends anything.
             let holds = match truth {
                 Truth::True => true,
@@ -168,11 +186,21 @@ pub(super) struct Evaluation<'a> {
 
 impl Evaluation<'_> {
     pub(super) fn truth(&self, condition: &Condition, group: Option<&Group>, slots: &mut Vec<Slot>) -> Truth {
-        slots.clear();
-        slots.extend(condition.inputs.iter().map(|input| group.map_or_else(Slot::default, |group| group.slot(*input))));
+        gather(condition, group, slots);
+        self.truth_of(condition, slots)
+    }
+
+    /// With the inputs gathered already.
+    fn truth_of(&self, condition: &Condition, slots: &[Slot]) -> Truth {
         let expr: &Expr = &condition.expr;
         expr.eval(&Inputs { slots, event: self.event, site: self.site, now_ms: self.now_ms })
     }
+}
+
+/// The latest values of a condition's inputs.
+fn gather(condition: &Condition, group: Option<&Group>, slots: &mut Vec<Slot>) {
+    slots.clear();
+    slots.extend(condition.inputs.iter().map(|input| group.map_or_else(Slot::default, |group| group.slot(*input))));
 }
 
 /// Applies what a rule decides about a reading.

@@ -201,7 +201,7 @@ impl Compiler {
             }
             None => {
                 let condition = self.condition(fire.clone(), scope);
-                let clear = clear.clone().map(|clear| self.condition(clear, scope));
+                let clear = clear.map(|clear| self.condition(clear, scope));
                 let limit = fire.as_comparison().map(|c| (c.limit, fire.unit_of(c.slot).map(Name::from)));
                 let (limit, unit) = limit.map_or((None, None), |(limit, unit)| (Some(limit), unit));
                 (Test::Condition { condition, clear, scope }, limit, unit)

@@ -79,7 +79,7 @@ impl Crossings {
     }
 
     /// Every owner, in order.
-    pub(crate) fn owners(&self) -> &[u32] {
+    pub(crate) fn everyone(&self) -> &[u32] {
         &self.all
     }
 }

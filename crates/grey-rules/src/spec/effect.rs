@@ -61,7 +61,7 @@ impl Template {
             rest = &rest[open..];
             if let Some(word) = placeholder(rest)
                 && !WORDS.contains(&word)
-                && !word.strip_prefix("tags.").is_some_and(|name| !name.is_empty())
+                && word.strip_prefix("tags.").is_none_or(str::is_empty)
             {
                 let offset = text[..text.len() - rest.len()].chars().count();
                 return Err(TemplateError { offset, problem: format!("{{{word}}} is unknown") });
@@ -192,7 +192,6 @@ pub enum RenderedEffect {
 
 impl Effect {
     /// The effect of an action, if it has one outside of the engine.
-
     pub(crate) fn of(action: &Action) -> Option<Self> {
         match action {
             Action::Publish(publish) => Some(Self::Publish(publish.as_ref().clone())),

@@ -41,6 +41,7 @@ pub use engine::{Engine, EngineConfig, SERIES_MAX};
 pub use grey_expr::Operator;
 pub use grey_infer::{Library, ModelRef, NoModels};
 pub use operation::{NOTE_BYTES_MAX, Operation, OperationError, SILENCES_MAX};
+pub use partition::sketch_of;
 pub use set::{RULES_MAX, RuleError, RuleSet};
 pub use spec::{
     ALERTS_PER_MINUTE_MAX, Action, AggregateRule, AlarmSpec, AnomalyRule, BandSpec, Command, Condition, DetectorKind,

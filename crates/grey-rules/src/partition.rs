@@ -29,6 +29,7 @@ pub(crate) use alerts::acknowledged_event;
 pub(crate) use end::Moves;
 pub(crate) use series::{FilterState, Group, ModelState, Series};
 pub(crate) use timers::Timers;
+pub use windows::sketch_of;
 
 /// Streams whose plans are kept; those of more are made anew for each new series.
 const PLANS_MAX: usize = 4096;

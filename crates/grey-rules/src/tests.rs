@@ -4,6 +4,7 @@ mod actions;
 mod alerts;
 mod anomalies;
 mod changes;
+mod fits;
 mod naive;
 mod operations;
 mod rules;
@@ -65,6 +66,8 @@ fn feed(engine: &mut Engine, readings: &[(&str, &str, f64, i64)]) -> (Vec<(Lane,
 }
 
 fn pairs(derived: Derived) -> Vec<(Lane, Event)> {
+    // Whatever rules make must fit into a block.
+    derived.events.iter().for_each(|d| grey_codec::check(&d.event).unwrap_or_else(|e| panic!("{e}: {:?}", d.event)));
     derived.events.into_iter().map(|d| (d.lane, d.event)).collect()
 }
 

@@ -1,6 +1,17 @@
 //! Names that derived events repeat, made once.
 
 use grey_model::Name;
+use grey_model::limits::NAME_BYTES_MAX;
+
+/// Text that fits an attribute or a name of an event: what is longer is cut, and says so.
+pub(crate) fn clipped(text: &str) -> Name {
+    if text.len() <= NAME_BYTES_MAX {
+        return text.into();
+    }
+    const MARK: &str = "…";
+    let end = (0..=NAME_BYTES_MAX - MARK.len()).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
+    format!("{}{MARK}", &text[..end]).into()
+}
 
 macro_rules! words {
     ($($field:ident = $text:literal),* $(,)?) => {

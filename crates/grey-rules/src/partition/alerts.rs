@@ -7,6 +7,7 @@ use super::timers::What;
 use super::{Ended, Mark, Partition, Raw, RawEvent, RuleCounts, Timers};
 use crate::alert::{Change, Entries, Entry, Level, Stage, id_text};
 use crate::set::{AlertRule, RuleSet, Subject, Test};
+use crate::words::clipped;
 
 /// What an alert's event says besides its rule.
 #[derive(Debug, Clone, Copy)]
@@ -265,7 +266,7 @@ pub(crate) fn acknowledged_event(set: &RuleSet, entry: &Entry, key: &Name, now: 
     }
     if let Some(acknowledged) = &entry.acknowledged {
         event.attributes.push((words.by.clone(), acknowledged.by.clone()));
-        event.attributes.push((words.note.clone(), acknowledged.note.clone()));
+        event.attributes.push((words.note.clone(), clipped(&acknowledged.note)));
     }
     Some(event)
 }

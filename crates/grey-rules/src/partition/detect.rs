@@ -9,6 +9,7 @@ use super::thresholds::decide;
 use super::{Feed, ModelUse, Outcome, Partition, Raw, Reading};
 use crate::alert::Level;
 use crate::set::{ModelRule, RuleSet, spectrum_unit};
+use crate::words::clipped;
 
 impl Partition {
     /// Asks the detectors and models of a stream.
@@ -292,8 +293,8 @@ fn fall_back(
     let from = version(usage.active);
     usage.active = rule.usable(usage.active + 1);
     usage.fallbacks += 1;
-    let reason = Name::from(error.to_string());
-    usage.problem = Some(format!("version {from}: {reason}").into());
+    let reason = clipped(&error.to_string());
+    usage.problem = Some(clipped(&format!("version {from}: {reason}")));
     let to = version(usage.active);
     let name = set.names[usize::from(rule.rule)].clone();
     let text = format!("rule {name}: model {} version {from} gave no usable answer ({reason}); now {to}", rule.model);

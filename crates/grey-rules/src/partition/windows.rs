@@ -2,9 +2,9 @@
 //! early goes to a stream of its own.
 
 use grey_expr::Truth;
-use grey_model::limits::ATTRIBUTES_MAX;
+use grey_model::limits::{ATTRIBUTES_MAX, NAME_BYTES_MAX};
 use grey_model::{Event, Kind, Lane, Name, Quality, Stamp, Value};
-use grey_window::{Closed, Placed};
+use grey_window::{Closed, Placed, Sketch};
 
 use super::thresholds::Evaluation;
 use super::timers::What;
@@ -144,7 +144,7 @@ pub(super) fn send(
         attributes.push((words.partial.clone(), words.yes.clone()));
     }
     if let Some(sketch) = closed.accumulator.sketch() {
-        attributes.push((words.sketch.clone(), sketch.to_text().into()));
+        push_sketch(&words.sketch, &sketch.to_text(), &mut attributes);
     }
     let fields = rule.fields.iter().filter_map(|(field, name)| Some((name.clone(), number(closed, *field)?)));
     let event = Event {
@@ -173,6 +173,31 @@ pub(super) fn send(
             });
         }
     }
+}
+
+/// The sketch as attributes that an event may carry: `sketch`, and where it is longer `sketch2`, `sketch3` …,
+/// to be put together in this order. What an event cannot hold is left out, all of it.
+fn push_sketch(name: &Name, text: &str, attributes: &mut Vec<(Name, Name)>) {
+    let pieces = text.len().div_ceil(NAME_BYTES_MAX);
+    if attributes.len() + pieces > ATTRIBUTES_MAX {
+        return;
+    }
+    for (n, piece) in text.as_bytes().chunks(NAME_BYTES_MAX).enumerate() {
+        let name = if n == 0 { name.clone() } else { format!("{name}{}", n + 1).into() };
+        // Base64: a character is a byte.
+        attributes.push((name, String::from_utf8_lossy(piece).into_owned().into()));
+    }
+}
+
+/// The sketch that an aggregate's event carries, which merges with those of other windows.
+pub fn sketch_of(event: &Event) -> Option<Sketch> {
+    let mut text = String::new();
+    for n in 1..=ATTRIBUTES_MAX {
+        let name = if n == 1 { "sketch".to_owned() } else { format!("sketch{n}") };
+        let Some((_, piece)) = event.attributes.iter().find(|(known, _)| **known == *name) else { break };
+        text.push_str(piece);
+    }
+    if text.is_empty() { None } else { Sketch::from_text(&text).ok() }
 }
 
 /// A copy of a reading that no window took.

@@ -6,13 +6,14 @@ use std::collections::BTreeMap;
 use grey_config::Duration;
 use grey_detect::Method;
 use grey_expr::Schema;
+use grey_model::limits::NAME_BYTES_MAX;
 use grey_spectra::{Analyzer, Band, SpectrumSpec, Window};
 use grey_window::{Assigner, Needs, WindowSpec};
 
 use super::{Patterns, RuleError, compile};
 use crate::spec::{
     Action, AggregateRule, AnomalyRule, DetectorKind, Effect, Field, FilterRule, Limits, RuleSpec, Rules, SpectrumRule,
-    SpectrumWindow, ThresholdRule, WindowKind,
+    SpectrumWindow, Texts, ThresholdRule, WindowKind,
 };
 
 const INTERVAL_MIN: Duration = Duration::from_millis(100);
@@ -57,6 +58,7 @@ fn threshold(rule: &ThresholdRule, with: &mut With<'_>) {
     if let Some(rate) = rule.rate_limit {
         with.within("rate_limit", rate.window, Duration::from_secs(1), WAIT_MAX);
     }
+    tags(&rule.tags, with);
     actions(&rule.action, &Action::LocalAlert, &rule.actions, with);
     let list = compile::actions(&rule.action, &rule.actions);
     let raises =
@@ -70,6 +72,16 @@ fn threshold(rule: &ThresholdRule, with: &mut With<'_>) {
         ];
         for (key, _) in alert_keys.iter().filter(|(_, given)| *given) {
             with.reject(key, "is given, but the rule raises no alert", "an action such as local_alert beside it");
+        }
+    }
+}
+
+/// Tags become attributes.
+fn tags(tags: &Texts, with: &mut With<'_>) {
+    for (name, value) in &tags.0 {
+        if name.is_empty() || name.len() > NAME_BYTES_MAX || value.len() > NAME_BYTES_MAX {
+            let problem = format!("has a name of {} and a text of {} bytes", name.len(), value.len());
+            with.reject("tags", problem, format!("1 to {NAME_BYTES_MAX} bytes each"));
         }
     }
 }
@@ -129,6 +141,7 @@ fn anomaly(rule: &AnomalyRule, with: &mut With<'_>) {
     if let Some(rate) = rule.rate_limit {
         with.within("rate_limit", rate.window, Duration::from_secs(1), WAIT_MAX);
     }
+    tags(&rule.tags, with);
     actions(&rule.action, &Action::FlagAndUpload, &rule.actions, with);
 }
 
@@ -174,6 +187,11 @@ fn aggregate(rule: &AggregateRule, with: &mut With<'_>) {
     }
     with.within("idle", rule.idle, Duration::default(), IDLE_MAX);
     with.within("ahead_max", rule.ahead_max, Duration::default(), IDLE_MAX);
+    if let Some(late) = &rule.late
+        && late.len() > NAME_BYTES_MAX
+    {
+        with.reject("late", format!("has {} bytes", late.len()), format!("up to {NAME_BYTES_MAX} bytes"));
+    }
     if rule.fields.is_empty() {
         with.reject("fields", "is empty", Field::WORDS.join(", "));
     }

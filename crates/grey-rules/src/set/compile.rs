@@ -8,6 +8,7 @@ use grey_config::{Duration, Severity};
 use grey_expr::{Comparison, Expr, Schema};
 use grey_infer::Library;
 use grey_model::Name;
+use grey_model::limits::NAME_BYTES_MAX;
 
 use super::check;
 use super::{
@@ -18,7 +19,7 @@ use crate::spec::{
     Action, AggregateRule, AlarmSpec, AnomalyRule, Effect, FilterRule, RateLimit, RuleSpec, Rules, SpectrumRule, Texts,
     ThresholdRule,
 };
-use crate::words::Words;
+use crate::words::{Words, clipped};
 
 /// Prepares rules; `Err` has everything that is wrong with them.
 pub(super) fn compile(rules: &Rules, library: &dyn Library) -> Result<RuleSet, Vec<RuleError>> {
@@ -56,6 +57,10 @@ pub(super) fn compile(rules: &Rules, library: &dyn Library) -> Result<RuleSet, V
     let mut first_of: BTreeMap<Name, usize> = BTreeMap::new();
     for index in 0..specs.len() {
         let name = compiler.set.names[index].clone();
+        if name.len() > NAME_BYTES_MAX {
+            let problem = format!("has {} bytes", name.len());
+            compiler.reject(index, "name", problem, format!("up to {NAME_BYTES_MAX} bytes"));
+        }
         match first_of.get(&name) {
             Some(first) => {
                 let problem = format!("is already the name of rule {}", first + 1);
@@ -220,7 +225,7 @@ impl Compiler {
             let parts = AlertParts {
                 subject: Subject::Threshold(number),
                 name,
-                condition: rule.condition.text().into(),
+                condition: clipped(rule.condition.text()),
                 limit,
                 unit: limit_unit,
                 severity: rule.severity,
@@ -300,7 +305,7 @@ impl Compiler {
         let number = self.set.thresholds.len() as u32;
         let parts = AlertParts {
             subject: Subject::Threshold(number),
-            condition: format!("{} > {limit}", alarm.field).into(),
+            condition: clipped(&format!("{} > {limit}", alarm.field)),
             limit: Some(limit),
             unit: None,
             severity,
@@ -309,7 +314,7 @@ impl Compiler {
             cooldown: Duration::default(),
             rate: None,
             actions: &[],
-            name: name.as_str().into(),
+            name: clipped(&name),
         };
         let identity = identity_of(&[&name, &self.set.identities[index].to_string()]);
         let alert = self.alert(index, parts, identity);
@@ -337,7 +342,7 @@ impl Compiler {
         let parts = AlertParts {
             subject,
             name: self.set.names[index].clone(),
-            condition: by_model.unwrap_or(detector.as_str()).into(),
+            condition: clipped(by_model.unwrap_or(detector.as_str())),
             limit: rule.score,
             unit: None,
             severity: rule.severity,

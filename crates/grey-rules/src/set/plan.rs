@@ -8,6 +8,7 @@ use grey_model::Name;
 
 use super::{Crossings, LimitOn, Predicate, RuleSet, Scope, Test, unit};
 use crate::spec::Field;
+use crate::words::clipped;
 
 /// Limits in one unit.
 #[derive(Debug)]
@@ -249,14 +250,14 @@ impl RuleSet {
             }
             let mut feeds = Vec::new();
             for (field, name) in &aggregate.fields {
-                let derived = Name::from(format!("{stream}.{name}"));
+                let derived = clipped(&format!("{stream}.{name}"));
                 // Of several rules that derive the same stream the first one does.
                 if self.is_referred_to(&derived) && !fed.contains(&derived) {
                     fed.push(derived.clone());
                     feeds.push((*field, derived));
                 }
             }
-            let late = aggregate.late.clone().unwrap_or_else(|| format!("{stream}.late").into());
+            let late = aggregate.late.clone().unwrap_or_else(|| clipped(&format!("{stream}.late")));
             windows.push(WindowPlan { aggregate: n, feeds: feeds.into(), late });
         }
         windows
@@ -267,7 +268,7 @@ impl RuleSet {
         let mut spectra = Vec::new();
         for (n, spectrum) in numbered(&self.spectra).filter(|(_, s)| s.streams.matches(stream)) {
             let feeds = spectrum.analyzer.field_names().iter().map(|field| {
-                let derived = Name::from(format!("{stream}.{field}"));
+                let derived = clipped(&format!("{stream}.{field}"));
                 let used = self.is_referred_to(&derived) && !fed.contains(&derived);
                 used.then(|| {
                     fed.push(derived.clone());
@@ -276,7 +277,7 @@ impl RuleSet {
             });
             let feeds = feeds.collect();
             let scalars = !spectrum.streams.is_all();
-            spectra.push(SpectrumPlan { spectrum: n, scalars, stream: format!("{stream}.spectrum").into(), feeds });
+            spectra.push(SpectrumPlan { spectrum: n, scalars, stream: clipped(&format!("{stream}.spectrum")), feeds });
         }
         spectra
     }

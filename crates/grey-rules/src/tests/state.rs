@@ -128,6 +128,7 @@ fn run(engine: &mut Engine, steps: &[Step]) -> (Derived, Vec<Verdict>) {
             }
         }
     }
+    pairs(derived.clone());
     (derived, verdicts)
 }
 

@@ -49,7 +49,7 @@ fn every_field_is_what_it_says() {
     assert_eq!((found["sum"], found["first"], found["last"], found["stddev"]), (40.0, 2.0, 9.0, 2.0));
     assert_eq!((found["avg"], found["rate"], found["count"]), (5.0, 10.0, 8.0));
     assert!((found["p50"] - 4.0).abs() < 0.05, "{found:?}");
-    let sketch = grey_window::Sketch::from_text(attribute(&sent[0], "sketch").unwrap()).unwrap();
+    let sketch = sketch_of(&sent[0]).unwrap();
     assert_eq!(sketch.count(), 8);
 }
 

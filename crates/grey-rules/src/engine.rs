@@ -7,13 +7,13 @@
 
 use std::sync::Arc;
 
-use grey_model::{Event, Kind, Lane, Name, Quality, RuleId, Stamp};
+use grey_model::{Event, Lane, Name, RuleId, Stamp};
 
+use crate::batch::{Batch, Partitions};
 use crate::gate::{Gate, view_of};
+use crate::hot::{Hot, HotKind, HotWatch};
 use crate::operation::{Operation, OperationError};
-use crate::partition::{
-    ModelUse, Moves, Outcome, Partition, Raw, Reading, RuleCounts, acknowledged_event, shown_state,
-};
+use crate::partition::{ModelUse, Moves, Outcome, Partition, Raw, RuleCounts, Totals, acknowledged_event, shown_state};
 use crate::set::RuleSet;
 use crate::spec::{Forward, RuleSpec};
 use crate::view::{
@@ -53,28 +53,31 @@ impl EngineConfig {
 pub struct Engine {
     pub(crate) rules: Arc<RuleSet>,
     pub(crate) config: EngineConfig,
-    /// Of the rules that are per device.
-    pub(crate) local: Partition,
-    /// Of the others.
-    pub(crate) shared: Partition,
+    pub(crate) parts: Partitions,
+    pub(crate) hot: HotWatch,
     pub(crate) gate: Gate,
     /// The latest time seen, Unix ms.
     pub(crate) time_ms: i64,
     /// Counts of rules that are no longer in force.
     pub(crate) past: RuleCounters,
     raw: Raw,
+    /// Room for what rules say of a batch.
+    outcomes: Vec<Option<Outcome>>,
+    verdicts: Vec<Verdict>,
 }
 
 impl Engine {
     /// An engine without state.
     pub fn new(rules: Arc<RuleSet>, config: EngineConfig) -> Self {
         Self {
-            local: Partition::new(&rules, &config.site, config.series_max, false),
-            shared: Partition::new(&rules, &config.site, config.series_max, true),
+            parts: Partitions::new(&rules, &config.site, config.series_max),
+            hot: HotWatch::default(),
             gate: Gate::default(),
             time_ms: NO_TIME_MS,
             past: RuleCounters::default(),
             raw: Raw::default(),
+            outcomes: Vec::new(),
+            verdicts: Vec::new(),
             rules,
             config,
         }
@@ -92,45 +95,44 @@ impl Engine {
 
     /// Series that are known now.
     pub fn series_count(&self) -> usize {
-        self.local.series.len() + self.shared.series.len()
+        self.parts.each().map(|part| part.series.len()).sum()
     }
 
     /// Memory that the state takes, in bytes, roughly.
     pub fn bytes(&self) -> usize {
-        self.local.bytes() + self.shared.bytes()
+        self.parts.each().map(Partition::bytes).sum()
     }
 
     /// Takes one event in. `now` is the stamp of its acceptance. Events that rules make of it are appended to `out`.
     pub fn process(&mut self, event: &Event, now: Stamp, out: &mut Derived) -> Verdict {
-        let now = now.max(event.stamp);
+        let mut verdicts = std::mem::take(&mut self.verdicts);
+        self.process_batch(std::slice::from_ref(event), now.max(event.stamp), &mut verdicts, out);
+        let verdict = verdicts.pop().unwrap_or(Verdict::Forward(None));
+        self.verdicts = verdicts;
+        verdict
+    }
+
+    /// Takes events in that were accepted together, in their order; a verdict for each is appended. Of events of
+    /// different devices the rules by site or tag see all after the rules by device have; what comes out is the
+    /// same with any number of threads.
+    pub fn process_batch(&mut self, events: &[Event], now: Stamp, verdicts: &mut Vec<Verdict>, out: &mut Derived) {
         self.move_time(now, out);
-        if event.kind != Kind::Reading {
-            return Verdict::Forward(None);
+        for event in events {
+            self.hot.note(&event.device, &event.stream);
+            self.hot.split(&event.stream);
         }
-        let is_good = event.quality != Quality::Bad;
-        let value = event.value.as_f64().filter(|value| value.is_finite() && is_good);
-        let reading = Reading { event, value, now, now_ms: self.time_ms, is_derived: false };
-        let mut outcome = Outcome::default();
-        let set = &*self.rules;
-        self.local.process(set, &reading, &mut self.raw, &mut outcome);
-        if set.has_shared() {
-            self.shared.process(set, &reading, &mut self.raw, &mut outcome);
-        }
-        if value.is_none() && !outcome.used {
-            self.local.totals.not_numeric += 1;
-        }
-        if set.limits.device_rate.is_some() && outcome.drop.is_none() && !outcome.flagged {
-            outcome.limited = !self.local.take_rate(set, &reading, &mut self.raw);
-        }
+        let set = Arc::clone(&self.rules);
+        let mut outcomes = std::mem::take(&mut self.outcomes);
+        let batch = Batch { events, now, now_ms: self.time_ms };
+        self.parts.evaluate(&set, batch, self.config.workers, &mut outcomes, &mut self.raw);
         if !self.raw.is_empty() {
             self.hand_on(now, out);
         }
-        self.judge(&outcome)
-    }
-
-    /// Takes events in one after the other; a verdict for each is appended.
-    pub fn process_batch(&mut self, events: &[Event], now: Stamp, verdicts: &mut Vec<Verdict>, out: &mut Derived) {
-        verdicts.extend(events.iter().map(|event| self.process(event, now, out)));
+        verdicts.reserve(events.len());
+        for (outcome, event) in outcomes.drain(..).zip(events) {
+            verdicts.push(outcome.map_or(Verdict::Forward(None), |outcome| self.judge(&outcome, &event.device)));
+        }
+        self.outcomes = outcomes;
     }
 
     /// Moves time, so that what waits is done when no event arrives.
@@ -140,8 +142,8 @@ impl Engine {
 
     /// When [`Engine::advance`] may have something to do, Unix ms, if no event comes before.
     pub fn next_due_ms(&self) -> Option<i64> {
-        let parts = [self.local.next_due_ms(), self.shared.next_due_ms(), self.gate.next_due_ms()];
-        parts.into_iter().flatten().min()
+        let parts = self.parts.each().map(Partition::next_due_ms);
+        parts.chain([self.gate.next_due_ms()]).flatten().min()
     }
 
     /// Puts other rules in force. Rules that are the same in name and content keep their state; what the
@@ -165,8 +167,12 @@ impl Engine {
     fn end(&mut self, rules: &RuleSet, moves: &Moves, now: Stamp, out: &mut Derived) {
         let before = Arc::clone(&self.rules);
         let (raw, now_ms) = (&mut self.raw, self.time_ms);
-        let mut gone = self.local.change(&before, rules, moves, now, now_ms, raw);
-        gone.extend(self.shared.change(&before, rules, moves, now, now_ms, raw));
+        let mut parts = self.parts.each_mut();
+        let mut gone =
+            parts.next().map(|part| part.change(&before, rules, moves, now, now_ms, raw)).unwrap_or_default();
+        for part in parts {
+            gone.extend(part.change(&before, rules, moves, now, now_ms, raw));
+        }
         raw.feeds.clear();
         self.gate.pass(&before, &self.config.site, now, now_ms, raw, out);
         for (rule, counts) in gone.rules {
@@ -203,10 +209,7 @@ impl Engine {
     ) -> Result<(), OperationError> {
         let unknown = || OperationError::NoAlert(alert.into());
         let id = u64::from_str_radix(alert, 16).ok().filter(|_| alert.len() == 16).ok_or_else(unknown)?;
-        let found = match self.local.entry_mut(id) {
-            Some(found) => Some(found),
-            None => self.shared.entry_mut(id),
-        };
+        let found = self.parts.each_mut().find_map(|part| part.entry_mut(id));
         let (key, entry) = found.ok_or_else(unknown)?;
         if shown_state(entry) != Some(AlertState::Firing) {
             return Err(OperationError::NotFiring(alert.into()));
@@ -222,7 +225,7 @@ impl Engine {
     /// Alerts that are pending or firing, by device, stream and rule, and then the last that ended, newest first.
     pub fn alerts(&self) -> Vec<AlertView> {
         let mut alerts = Vec::new();
-        for (key, entry) in self.local.entries().chain(self.shared.entries()) {
+        for (key, entry) in self.parts.each().flat_map(Partition::entries) {
             if shown_state(entry).is_none() {
                 continue;
             }
@@ -239,7 +242,7 @@ impl Engine {
 
     /// How many alerts fire.
     pub fn firing_count(&self) -> usize {
-        let entries = self.local.entries().chain(self.shared.entries());
+        let entries = self.parts.each().flat_map(Partition::entries);
         entries.filter(|(_, entry)| shown_state(entry) == Some(AlertState::Firing)).count()
     }
 
@@ -250,7 +253,20 @@ impl Engine {
 
     /// Devices and streams that get far more than their share of the events.
     pub fn hot_spots(&self) -> Vec<HotSpot> {
-        Vec::new()
+        let limits = self.rules.limits.device_rate.is_some();
+        let spot = |hot: &Hot| HotSpot {
+            kind: hot.kind.as_str(),
+            name: hot.name.clone(),
+            share: hot.share,
+            mitigation: match hot.kind {
+                // What one device sends stays in its order: without a limit nothing is taken from it.
+                HotKind::Device if limits => "rate_limit",
+                HotKind::Device => "none",
+                HotKind::Stream => "split",
+            },
+            mitigated: hot.mitigated,
+        };
+        self.hot.found().iter().map(spot).collect()
     }
 
     /// How the models of the rules fare.
@@ -267,7 +283,8 @@ impl Engine {
                 problem: usage.problem.clone().or_else(|| loading.cloned()).or_else(|| rule.problem.clone()),
             }
         };
-        self.rules.models.iter().zip(&self.local.models).map(status).collect()
+        let uses = self.model_uses();
+        self.rules.models.iter().zip(&uses).map(status).collect()
     }
 
     /// What was counted since the site's first event.
@@ -277,14 +294,16 @@ impl Engine {
             add(&mut counters, spec, &self.counts(n));
         }
         counters.alerts_suppressed += self.gate.suppressed_total;
-        let mut totals = self.local.totals;
-        let mut shared = self.shared.totals;
-        totals.each().into_iter().zip(shared.each()).for_each(|(sum, more)| *sum += *more);
+        let mut totals = Totals::default();
+        for part in self.parts.each() {
+            let mut more = part.totals;
+            totals.each().into_iter().zip(more.each()).for_each(|(sum, more)| *sum += *more);
+        }
         counters.not_numeric += totals.not_numeric;
         counters.series_evicted += totals.series_evicted;
         counters.rate_limited += totals.rate_limited;
         counters.filtered += totals.rate_limited;
-        counters.model_fallbacks += self.local.models.iter().map(|usage| usage.fallbacks).sum::<u64>();
+        counters.model_fallbacks += self.model_uses().iter().map(|usage| usage.fallbacks).sum::<u64>();
         counters
     }
 
@@ -295,7 +314,7 @@ impl Engine {
             let counts = self.counts(n);
             let name = self.rules.names[n].clone();
             let number = n as u16;
-            let mismatch = [&self.local, &self.shared].into_iter().find_map(|part| part.mismatch.get(&number));
+            let mismatch = self.parts.each().find_map(|part| part.mismatch.get(&number));
             let model = models.iter().find(|model| model.rule == name).and_then(|model| model.problem.clone());
             RuleStatus {
                 rule: number + 1,
@@ -315,9 +334,23 @@ impl Engine {
         self.rules.specs().iter().enumerate().map(status).collect()
     }
 
+    /// How models fare in all partitions together.
+    fn model_uses(&self) -> Vec<ModelUse> {
+        let mut uses = vec![ModelUse::default(); self.rules.models.len()];
+        for part in self.parts.each() {
+            for (sum, more) in uses.iter_mut().zip(&part.models) {
+                sum.active = sum.active.max(more.active);
+                sum.inferences += more.inferences;
+                sum.fallbacks += more.fallbacks;
+                sum.problem = sum.problem.take().or_else(|| more.problem.clone());
+            }
+        }
+        uses
+    }
+
     fn counts(&self, rule: usize) -> RuleCounts {
-        let mut counts = self.local.counts.get(rule).copied().unwrap_or_default();
-        counts.add(&self.shared.counts.get(rule).copied().unwrap_or_default());
+        let mut counts = RuleCounts::default();
+        self.parts.each().filter_map(|part| part.counts.get(rule)).for_each(|more| counts.add(more));
         counts
     }
 
@@ -326,6 +359,7 @@ impl Engine {
         let now_ms = now.unix_ms();
         if now_ms > self.time_ms {
             self.time_ms = now_ms;
+            self.hot.turn(now_ms);
             if self.next_due_ms().is_some_and(|due_ms| due_ms <= now_ms) {
                 self.do_due(now, out);
             }
@@ -337,8 +371,9 @@ impl Engine {
     fn do_due(&mut self, now: Stamp, out: &mut Derived) {
         let set = Arc::clone(&self.rules);
         self.gate.advance(&set, &self.config.site, now, self.time_ms, out);
-        self.local.advance(&set, now, self.time_ms, &mut self.raw);
-        self.shared.advance(&set, now, self.time_ms, &mut self.raw);
+        for part in self.parts.each_mut() {
+            part.advance(&set, now, self.time_ms, &mut self.raw);
+        }
         self.hand_on(now, out);
     }
 
@@ -347,8 +382,7 @@ impl Engine {
         self.time_ms = now.unix_ms();
         let set = Arc::clone(&self.rules);
         self.gate.shift(by_ms);
-        self.local.shift(&set, by_ms);
-        self.shared.shift(&set, by_ms);
+        self.parts.each_mut().for_each(|part| part.shift(&set, by_ms));
         self.do_due(now, out);
     }
 
@@ -358,17 +392,8 @@ impl Engine {
         let set = Arc::clone(&self.rules);
         let mut feeds = std::mem::take(&mut self.raw.feeds);
         feeds.truncate(FEEDS_MAX);
-        let mut outcome = Outcome::default();
         for feed in feeds.drain(..) {
-            let mut event = Event::reading(feed.device, feed.stream, feed.value, feed.time_ms);
-            event.unit = feed.unit;
-            event.stamp = now;
-            let reading =
-                Reading { event: &event, value: Some(feed.value), now, now_ms: self.time_ms, is_derived: true };
-            self.local.process(&set, &reading, &mut self.raw, &mut outcome);
-            if set.has_shared() {
-                self.shared.process(&set, &reading, &mut self.raw, &mut outcome);
-            }
+            self.parts.feed_all(&set, &feed, now, self.time_ms, &mut self.raw);
         }
         self.raw.feeds.clear();
         if self.raw.feeds.capacity() < feeds.capacity() {
@@ -378,19 +403,20 @@ impl Engine {
     }
 
     /// What becomes of a reading.
-    fn judge(&mut self, outcome: &Outcome) -> Verdict {
+    fn judge(&mut self, outcome: &Outcome, device: &str) -> Verdict {
         if let Some(rule) = outcome.drop {
-            return self.reduced(rule);
+            return self.reduced(rule, device);
         }
         if outcome.flagged {
             return Verdict::Forward(outcome.lane);
         }
         if outcome.limited {
-            self.local.totals.rate_limited += 1;
+            self.parts.of_mut(device).totals.rate_limited += 1;
+            self.hot.limited(device);
             return Verdict::Reduced(RuleId(0));
         }
         if let Some(rule) = outcome.filtered {
-            return self.reduced(rule);
+            return self.reduced(rule, device);
         }
         let forward = match self.rules.forward {
             Forward::Raw => true,
@@ -400,8 +426,8 @@ impl Engine {
         if forward { Verdict::Forward(outcome.lane) } else { Verdict::Reduced(RuleId(0)) }
     }
 
-    fn reduced(&mut self, rule: RuleId) -> Verdict {
-        if let Some(counts) = self.local.counts.get_mut(usize::from(rule.0).wrapping_sub(1)) {
+    fn reduced(&mut self, rule: RuleId, device: &str) -> Verdict {
+        if let Some(counts) = self.parts.of_mut(device).counts.get_mut(usize::from(rule.0).wrapping_sub(1)) {
             counts.reduced += 1;
         }
         Verdict::Reduced(rule)

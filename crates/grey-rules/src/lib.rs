@@ -24,8 +24,10 @@
 //! ```
 
 mod alert;
+mod batch;
 mod engine;
 mod gate;
+mod hot;
 mod operation;
 mod partition;
 mod set;

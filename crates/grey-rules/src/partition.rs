@@ -139,6 +139,13 @@ impl Raw {
         self.events.push(RawEvent { lane, event, mark: None });
     }
 
+    /// Moves everything of another behind.
+    pub(crate) fn append(&mut self, other: &mut Self) {
+        self.events.append(&mut other.events);
+        self.feeds.append(&mut other.feeds);
+        self.ended.append(&mut other.ended);
+    }
+
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.events.is_empty() && self.feeds.is_empty() && self.ended.is_empty()
@@ -160,6 +167,18 @@ pub(crate) struct Outcome {
     pub(crate) limited: bool,
     /// It is no single number, but a rule could use it.
     pub(crate) used: bool,
+}
+
+impl Outcome {
+    /// Adds what other rules say.
+    pub(crate) fn join(&mut self, other: &Self) {
+        self.drop = self.drop.or(other.drop);
+        self.flagged |= other.flagged;
+        self.crossed |= other.crossed;
+        self.lane = self.lane.or(other.lane);
+        self.filtered = self.filtered.or(other.filtered);
+        self.used |= other.used;
+    }
 }
 
 /// A reading, with what is needed beside it.

@@ -401,6 +401,16 @@ impl RuleSet {
         self.alerts.get(alert as usize)
     }
 
+    /// What one reading may cost, in units of about 10 ns.
+    pub(crate) fn weight(&self) -> usize {
+        let windows = self.aggregates.len() + self.filters.len() + self.thresholds.len();
+        2 + windows
+            + self.conditions.len()
+            + 40 * self.detectors.len()
+            + 40 * self.models.len()
+            + 20 * self.spectra.len()
+    }
+
     /// True when rules are not per device, so that every event may concern every other.
     pub(crate) fn has_shared(&self) -> bool {
         self.scopes.len() > 1

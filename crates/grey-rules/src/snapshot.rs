@@ -11,7 +11,7 @@ use grey_model::{Reader, Stamp, Writer};
 
 use crate::engine::{Engine, EngineConfig, NO_TIME_MS};
 use crate::gate::Gate;
-use crate::partition::Partition;
+use crate::hot::HotWatch;
 use crate::set::{RuleError, RuleSet};
 use crate::view::RuleCounters;
 
@@ -27,8 +27,8 @@ impl Engine {
         out.put_varint_signed(self.time_ms);
         each_counter(&self.past).into_iter().for_each(|count| out.put_varint(count));
         self.gate.write(&mut out);
-        self.local.write(&mut out);
-        self.shared.write(&mut out);
+        self.hot.write(&mut out);
+        self.parts.each().for_each(|part| part.write(&mut out));
         out
     }
 
@@ -58,16 +58,16 @@ impl Engine {
             let set = Arc::clone(&engine.rules);
             let alerts_max = set.alerts.len().saturating_mul(engine.config.series_max.max(1)).saturating_mul(2);
             engine.gate = Gate::read(&mut reader, alerts_max)?;
-            engine.local.read(&set, &mut reader)?;
-            engine.shared.read(&set, &mut reader)?;
+            engine.hot = HotWatch::read(&mut reader)?;
+            for part in engine.parts.each_mut() {
+                part.read(&set, &mut reader)?;
+            }
         }
         if !reader.is_empty() {
             return Err(reader.invalid("end of the state").into());
         }
         let set = Arc::clone(&engine.rules);
-        for partition in [&mut engine.local, &mut engine.shared] {
-            Partition::set_timers(partition, &set);
-        }
+        engine.parts.each_mut().for_each(|part| part.set_timers(&set));
         Ok(engine)
     }
 }

@@ -3,6 +3,7 @@
 mod actions;
 mod alerts;
 mod anomalies;
+mod batch;
 mod changes;
 mod fits;
 mod naive;

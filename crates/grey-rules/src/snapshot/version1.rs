@@ -58,9 +58,9 @@ pub(super) fn read(engine: &mut Engine, reader: &mut Reader<'_>) -> Result<(), W
 fn read_series(engine: &mut Engine, set: &RuleSet, reader: &mut Reader<'_>) -> Result<(), WireError> {
     let device = Name::from(reader.text("device", TEXT_BYTES_MAX)?);
     let stream = Name::from(reader.text("stream", TEXT_BYTES_MAX)?);
-    let plans = engine.local.plans(set, &stream);
+    let plans = engine.parts.of_mut(&device).plans(set, &stream);
     let Some(plan) = plans.first() else { return Err(reader.invalid("series, no rule wants it")) };
-    if engine.local.series.find(0, &device, &stream).is_some() {
+    if engine.parts.of_mut(&device).series.find(0, &device, &stream).is_some() {
         return Err(reader.invalid("series, it is there twice"));
     }
     let mut item = Series::new(set, plan);
@@ -101,7 +101,7 @@ fn read_series(engine: &mut Engine, set: &RuleSet, reader: &mut Reader<'_>) -> R
         }
         state.unit = old.unit;
     }
-    engine.local.series.insert(0, &device, &stream, item);
+    engine.parts.of_mut(&device).series.insert(0, &device, &stream, item);
     Ok(())
 }
 

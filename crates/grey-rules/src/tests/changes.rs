@@ -4,38 +4,47 @@ use grey_model::Kind;
 
 use super::*;
 
+/// Devices that share a partition, and so its table.
+fn neighbours<const N: usize>() -> [&'static str; N] {
+    let names = (0..).map(|n| &*Box::leak(format!("{n:03}").into_boxed_str()));
+    let mut found = names.filter(|name| crate::batch::partition_of(name) == 0);
+    std::array::from_fn(|_| found.next().unwrap())
+}
+
 #[test]
 fn the_table_is_bounded_and_gives_up_the_oldest_idle_series() {
     let yaml = "[{type: aggregate, interval: 1m, fields: [count]}, {type: threshold, condition: x > 10}]";
     let mut engine = Engine::new(set(yaml, Forward::Aggregates), config(3));
+    let [a, b, c, d, e, f, g] = neighbours();
     // b fires; a and c have no open window once the minute is over.
-    feed(&mut engine, &[("b", "x", 11.0, 1), ("a", "x", 1.0, 2), ("c", "x", 1.0, 3)]);
+    feed(&mut engine, &[(b, "x", 11.0, 1), (a, "x", 1.0, 2), (c, "x", 1.0, 3)]);
     engine.advance(at(63_003), &mut Derived::default());
-    let (derived, _) = feed(&mut engine, &[("d", "x", 1.0, 63_004)]);
+    let (derived, _) = feed(&mut engine, &[(d, "x", 1.0, 63_004)]);
     assert_eq!((derived.len(), engine.series_count(), engine.counters().series_evicted), (0, 3, 1));
     assert_eq!(engine.firing_count(), 1, "a was idle, b is not");
     // Now b fires, c is idle, d has a window: c goes, and then the oldest, b, though it fires.
-    let (derived, _) = feed(&mut engine, &[("e", "x", 1.0, 63_005), ("f", "x", 1.0, 63_006)]);
+    let (derived, _) = feed(&mut engine, &[(e, "x", 1.0, 63_005), (f, "x", 1.0, 63_006)]);
     assert_eq!(derived.len(), 1);
     assert_eq!(attribute(&derived[0].1, "reason"), Some("series_evicted"));
     assert_eq!(attribute(&derived[0].1, "state"), Some("cleared"));
     // Only series with open windows are left: what they have is sent, marked as a part.
-    let (derived, _) = feed(&mut engine, &[("g", "x", 1.0, 63_007)]);
+    let (derived, _) = feed(&mut engine, &[(g, "x", 1.0, 63_007)]);
     assert_eq!(derived.len(), 1);
-    assert_eq!((&*derived[0].1.device, attribute(&derived[0].1, "partial")), ("d", Some("true")));
+    assert_eq!((&*derived[0].1.device, attribute(&derived[0].1, "partial")), (d, Some("true")));
     let devices: Vec<_> = advance(&mut engine, 200_000).iter().map(|e| e.device.to_string()).collect();
-    assert_eq!(devices, ["e", "f", "g"]);
+    assert_eq!(devices, [e, f, g]);
 }
 
 #[test]
 fn groups_are_bounded_too() {
     let mut engine = Engine::new(set("[{type: threshold, condition: x > 10 && y > 10}]", Forward::Raw), config(2));
+    let [a, b, c, d] = neighbours();
     let (derived, _) = feed(
         &mut engine,
-        &[("a", "x", 11.0, 1), ("a", "y", 11.0, 2), ("b", "x", 11.0, 3), ("c", "x", 11.0, 4), ("d", "x", 11.0, 5)],
+        &[(a, "x", 11.0, 1), (a, "y", 11.0, 2), (b, "x", 11.0, 3), (c, "x", 11.0, 4), (d, "x", 11.0, 5)],
     );
     assert_eq!(states(&derived), ["2 firing"], "idle ones go first");
-    assert_eq!(engine.local.groups.len(), 2);
+    assert_eq!(engine.parts.each().map(|part| part.groups.len()).sum::<usize>(), 2);
 }
 
 #[test]
@@ -45,10 +54,10 @@ fn finishing_ends_windows_and_alerts() {
     let mut derived = Derived::default();
     engine.finish(at(5), &mut derived);
     let shown: Vec<_> = derived.events.iter().map(|d| (d.event.kind, d.event.device.to_string())).collect();
-    let expected = [(Kind::Aggregate, "a"), (Kind::Aggregate, "b"), (Kind::Alert, "a")];
+    let expected = [(Kind::Aggregate, "a"), (Kind::Alert, "a"), (Kind::Aggregate, "b")];
     assert_eq!(shown, expected.map(|(kind, device)| (kind, device.to_owned())));
     assert_eq!(attribute(&derived.events[0].event, "partial"), Some("true"));
-    assert_eq!(attribute(&derived.events[2].event, "reason"), Some("rules_changed"));
+    assert_eq!(attribute(&derived.events[1].event, "reason"), Some("rules_changed"));
     assert!(engine.firing_count() == 0 && engine.next_due_ms().is_none());
     assert_eq!((engine.counters().alerts_fired, engine.counters().aggregates), (1, 2));
 }

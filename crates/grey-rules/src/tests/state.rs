@@ -185,7 +185,7 @@ proptest! {
         }
         let shown = engine.alerts().iter().filter(|a| a.state == AlertState::Firing && !a.suppressed).count();
         prop_assert_eq!(firing.len(), shown);
-        prop_assert!(engine.local.series.len() <= series_max && engine.shared.series.len() <= series_max);
+        prop_assert!(engine.parts.each().all(|part| part.series.len() <= series_max));
     }
 
     #[test]

@@ -117,10 +117,10 @@ fn windows_of_the_site_of_tags_and_of_some_readings() {
         shown,
         [
             "n a power 1000 {\"sum\": 5.0}",
-            "hop b power -5000 {\"sum\": 2.0}",
-            "hop b power 0 {\"sum\": 2.0}",
             "hop a power 0 {\"sum\": 4.0}",
             "hop a power 5000 {\"sum\": 4.0}",
+            "hop b power -5000 {\"sum\": 2.0}",
+            "hop b power 0 {\"sum\": 2.0}",
             "site site-1 power 0 {\"count\": 3.0, \"sum\": 7.0}",
             "line 1 power 0 {\"sum\": 3.0}",
             "line 2 power 0 {\"sum\": 4.0}",

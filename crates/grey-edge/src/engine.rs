@@ -385,12 +385,6 @@ impl Engine {
         }
         // The listener was told of them.
         drop(self.core.take_derived());
-        match self.core.take_requests() {
-            Ok(requests) if requests.is_empty() => {}
-            Ok(requests) => events.requests(requests),
-            Err(error) if error.is_full() => {}
-            Err(error) => return Err(error),
-        }
         if unix_ms().saturating_sub(self.shared_ms).unsigned_abs() >= STATUS_INTERVAL_MS {
             self.share();
         }
@@ -477,6 +471,10 @@ impl RoundDriver for Surroundings<'_> {
 
     fn committed(&mut self, events: u64, micros: u64) {
         self.events.committed(events, micros);
+    }
+
+    fn requests(&mut self, requests: VecDeque<(u64, Request)>) {
+        self.events.requests(requests);
     }
 
     fn waits_for_space(&mut self, error: &CoreError) {

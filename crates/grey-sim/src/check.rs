@@ -161,7 +161,10 @@ fn deliveries(world: &World, member: &Member, edge: &Books, found: Vec<Found>, w
     let mut counted: BTreeMap<(Name, Name), u64> = BTreeMap::new();
     for Found { key, seq, event } in found {
         *by_seq.entry((key, seq)).or_default() += 1;
+        // The copy of a reading that no window took any more.
+        let is_set_aside = event.attributes.iter().any(|(name, _)| matches!(name.as_str(), "late" | "ahead"));
         match (event.kind, &event.value) {
+            (Kind::Reading, _) if is_set_aside => *counted.entry((event.device, event.stream)).or_default() += 1,
             (Kind::Reading, _) => {
                 *readings.entry((event.device.to_string(), event.device_time_ms)).or_default() += 1;
             }

@@ -1,12 +1,12 @@
 //! A site: the production edge core on a simulated disk, its uplink, and the
 //! devices around it. Does what `grey-edge`'s engine and node do.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use grey_disk::{Disk, SimDisk};
-use grey_edge::core::{CoreConfig, CoreError, EdgeCore, Flights, LanePolicy, RoundDriver};
+use grey_edge::core::{CoreConfig, CoreError, EdgeCore, Flights, LanePolicy, Request, RoundDriver};
 use grey_ingest::{Op, Refusal};
 use grey_model::{Lane, Seq, SiteId, StreamKey};
 use grey_queue::{QueueConfig, QueueReader};
@@ -111,6 +111,8 @@ impl RoundDriver for Rounds {
     fn committed(&mut self, _: u64, _: u64) {}
 
     fn waits_for_space(&mut self, _: &CoreError) {}
+
+    fn requests(&mut self, _: VecDeque<(u64, Request)>) {}
 }
 
 struct SiteOutbox<'a> {

@@ -1,8 +1,8 @@
 //! Requests that rules ask for (`webhook`) and that nobody has answered yet.
 //!
-//! A request is durable before the block with its alert is handed to the
-//! outbox: a replay asks again for what the outbox does not have, so a crash
-//! repeats a request at worst and never skips one. Knows neither HTTP nor how
+//! A request is handed out at once, and durable before the block with its alert
+//! is handed to the outbox: a replay asks again for what the outbox does not
+//! have, so a crash repeats a request at worst and never skips one. Knows neither HTTP nor how
 //! often a request was tried.
 //!
 //! `docs/design/edge-core.md` spells out the records.
@@ -111,8 +111,10 @@ pub(super) struct Actions {
     log: Log,
     /// Asked for and not durable yet.
     fresh: Vec<Request>,
-    /// Durable and not handed out yet.
+    /// Not handed out yet.
     ready: VecDeque<(u64, Request)>,
+    /// The record of the next request.
+    next: u64,
     /// Records whose requests are neither answered nor given up.
     open: BTreeSet<u64>,
     /// Ids of requests that waited when the directory was opened: a replay asks for them again.
@@ -148,6 +150,7 @@ impl Actions {
             index += 1;
         }
         let actions = Self {
+            next: log.next_index(),
             log,
             fresh: Vec::new(),
             open: waiting.keys().copied().collect(),
@@ -185,8 +188,17 @@ impl Actions {
                 continue;
             }
             let is_put = method == Method::Put;
-            self.fresh.push(Request { at_ms: event.stamp.unix_ms(), id, url, is_put, headers, body });
+            let request = Request { at_ms: event.stamp.unix_ms(), id, url, is_put, headers, body };
+            self.take(request);
         }
+    }
+
+    fn take(&mut self, request: Request) {
+        let index = self.next;
+        self.next += 1;
+        self.open.insert(index);
+        self.ready.push_back((index, request.clone()));
+        self.fresh.push(request);
     }
 
     /// Makes durable what was asked for.
@@ -194,19 +206,15 @@ impl Actions {
         if self.fresh.is_empty() {
             return Ok(());
         }
-        let first = self.log.next_index();
         let mut bytes = Vec::new();
         for request in &self.fresh {
             bytes.clear();
             request.encode(&mut bytes);
             self.log.append(&bytes)?;
         }
-        self.note_done()?;
         // A full disk takes the records out of the log again.
         self.log.commit()?;
-        self.open.extend(first..first + self.fresh.len() as u64);
-        self.ready.extend((first..).zip(self.fresh.drain(..)));
-        self.done.clear();
+        self.fresh.clear();
         Ok(())
     }
 
@@ -222,7 +230,7 @@ impl Actions {
         Ok(())
     }
 
-    /// What is durable and was not handed out yet.
+    /// What was not handed out yet.
     pub(super) fn take_ready(&mut self) -> VecDeque<(u64, Request)> {
         std::mem::take(&mut self.ready)
     }
@@ -242,6 +250,8 @@ impl Actions {
             self.log.commit()?;
             self.done.clear();
         }
+        // What was answered has records of its own.
+        self.next = self.log.next_index();
         let needed = self.open.first().copied().unwrap_or_else(|| self.log.durable_end());
         self.log.trim_front(needed)
     }
@@ -251,14 +261,9 @@ impl Actions {
         self.asked.clear();
     }
 
-    /// True when something has to be made durable before the outbox has its alert.
-    pub(super) fn has_fresh(&self) -> bool {
-        !self.fresh.is_empty()
-    }
-
     /// Requests that are neither answered nor given up.
     pub(super) fn waiting(&self) -> usize {
-        self.open.len() + self.fresh.len()
+        self.open.len()
     }
 
     /// Requests that there was no room for.
@@ -313,10 +318,10 @@ mod tests {
     fn what_is_not_answered_is_handed_out_again_after_a_crash() {
         let disk = SimDisk::new(1);
         let mut actions = open(&disk);
-        actions.fresh.extend((0..10).map(request));
-        assert!(actions.take_ready().is_empty(), "not before it is durable");
-        actions.commit().unwrap();
+        (0..10).for_each(|n| actions.take(request(n)));
         assert_eq!(actions.take_ready().len(), 10);
+        actions.commit().unwrap();
+        assert!(actions.take_ready().is_empty(), "once");
         [0, 3, 9].into_iter().for_each(|index| actions.done(index));
         actions.checkpoint().unwrap();
         actions.done(4);
@@ -335,7 +340,7 @@ mod tests {
         let disk = SimDisk::new(2);
         let mut actions = open(&disk);
         disk.set_capacity(Some(0));
-        actions.fresh.push(request(0));
+        actions.take(request(0));
         assert!(matches!(actions.commit(), Err(LogError::Full { .. })));
         disk.set_capacity(None);
         actions.commit().unwrap();

@@ -248,8 +248,10 @@ pub struct EdgeCore {
     fresh_derived: Vec<DerivedEvent>,
     listener: Box<dyn Listener>,
     actions: actions::Actions,
-    /// Closed blocks that the outbox has no room for yet.
+    /// Closed blocks whose records are not durable yet, or that the outbox has no room for.
     unwritten: [VecDeque<(BlockHeader, Bytes)>; 3],
+    /// The outbox had no room for them.
+    outbox_refused: bool,
     last_record_ms: i64,
     last_checkpoint_ms: i64,
     bytes_since_checkpoint: u64,
@@ -273,7 +275,7 @@ impl EdgeCore {
                 return Err(StageError::Full { pending: recovery.live_bytes, limit: self.config.intake_bytes_max });
             }
         }
-        if self.queue.is_full() || self.has_unwritten() {
+        if self.queue.is_full() || self.outbox_refused {
             let pending = self.queue.bytes_pending();
             return Err(StageError::Full { pending, limit: self.queue.bytes_max() });
         }
@@ -391,8 +393,7 @@ impl EdgeCore {
             return Ok(false);
         }
         let stamp = self.clock.now(now_ms, 0);
-        if all || self.has_unwritten() || self.lanes.iter().any(|lane| lane.is_due(stamp.unix_ms())) {
-            // The outbox must never hold what a crash may still take from the intake.
+        if all {
             self.drain()?;
         }
         // A request that its alert asks for must not be forgotten once the outbox has the alert.
@@ -404,36 +405,27 @@ impl EdgeCore {
             for block in self.lanes[lane.index()].take_closed(stamp, self.applied, all) {
                 unwritten.push_back((BlockHeader::parse(&block)?.header, block));
             }
-            if unwritten.is_empty() {
+            // The outbox must never hold what a crash may still take from the intake.
+            let durable_end = self.intake.durable_end();
+            let ready = unwritten.iter().take_while(|(header, _)| header.intake <= durable_end).count();
+            if ready == 0 {
                 continue;
             }
-            match self.queue.write(lane, unwritten.iter().map(|(header, block)| (header, block))) {
+            match self.queue.write(lane, unwritten.iter().take(ready).map(|(header, block)| (header, block))) {
                 Ok(()) => {
                     any = true;
-                    self.counters.blocks += unwritten.len() as u64;
-                    self.counters.block_bytes += unwritten.iter().map(|(_, block)| block.len() as u64).sum::<u64>();
-                    unwritten.clear();
+                    self.counters.blocks += ready as u64;
+                    self.counters.block_bytes +=
+                        unwritten.drain(..ready).map(|(_, block)| block.len() as u64).sum::<u64>();
                 }
                 Err(error) => first_error = first_error.or(Some(error)),
             }
         }
+        self.outbox_refused = first_error.is_some();
         match first_error {
             Some(error) => Err(error.into()),
             None => Ok(any),
         }
-    }
-
-    /// Requests that rules ask for, durable, each with the number for [`EdgeCore::answered`].
-    /// A crash may repeat some, never skip one.
-    ///
-    /// # Errors
-    /// A full disk is met again with the next call; other failures are final.
-    pub fn take_requests(&mut self) -> Result<VecDeque<(u64, Request)>, CoreError> {
-        if self.actions.has_fresh() {
-            self.drain()?;
-            self.actions.commit()?;
-        }
-        Ok(self.actions.take_ready())
     }
 
     /// A request was answered, or is given up.

@@ -200,6 +200,7 @@ impl EdgeCore {
             actions,
             fresh_derived: Vec::new(),
             unwritten: Default::default(),
+            outbox_refused: false,
             last_record_ms: now_ms,
             last_checkpoint_ms: now_ms,
             bytes_since_checkpoint: 0,

@@ -4,10 +4,13 @@
 //! The order of the steps is what the promises rest on, so it stands here and
 //! not in a driver: the engine's thread and the simulation run this code.
 
+use std::collections::VecDeque;
+
 use grey_ingest::{Op, Refusal};
 use grey_model::Lane;
 use grey_sync::{OwnStreams, Pending, Status};
 
+use super::actions::Request;
 use super::{CoreError, EdgeCore, Flights, StageError};
 
 /// What producers are told to wait when the outbox is full, ms.
@@ -32,6 +35,10 @@ pub trait RoundDriver {
 
     /// The disk is full. Nothing was lost, and the next round tries again.
     fn waits_for_space(&mut self, error: &CoreError);
+
+    /// Requests that rules ask for, each with the number for [`EdgeCore::answered`]. They are durable
+    /// before the outbox has their alert: a crash may repeat some, never skip one.
+    fn requests(&mut self, requests: VecDeque<(u64, Request)>);
 }
 
 impl EdgeCore {
@@ -81,6 +88,10 @@ impl EdgeCore {
         }
         let now_ms = driver.now_ms();
         self.patient(driver, |core| core.tick(now_ms, 0))?;
+        let requests = self.actions.take_ready();
+        if !requests.is_empty() {
+            driver.requests(requests);
+        }
         self.patient(driver, |core| core.flush(now_ms, false))?;
         self.patient(driver, |core| core.maintain(now_ms))?;
         self.land(flights, driver)?;

@@ -226,6 +226,8 @@ impl RoundDriver for Answers {
     }
     fn committed(&mut self, _: u64, _: u64) {}
     fn waits_for_space(&mut self, _: &CoreError) {}
+
+    fn requests(&mut self, _: VecDeque<(u64, Request)>) {}
 }
 
 #[test]

@@ -135,6 +135,8 @@ impl RoundDriver for At {
     fn waits_for_space(&mut self, error: &CoreError) {
         panic!("the disk is large enough: {error}");
     }
+
+    fn requests(&mut self, _: std::collections::VecDeque<(u64, grey_edge::core::Request)>) {}
 }
 
 struct Site {

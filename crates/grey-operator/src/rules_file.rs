@@ -12,8 +12,9 @@ use grey_config::{
     Check, ConfigErrors, Decoder, Environment, FILE_BYTES_MAX, Format, Inactive, Json, Node, Section, Setting,
     TierConfig, Value,
 };
+use grey_infer::Directory;
 use grey_model::SiteId;
-use grey_rules::{Forward, Library, RuleError, RuleSet, RuleSpec, Rules};
+use grey_rules::{Condition, Forward, Library, NoModels, RuleError, RuleSet, RuleSpec, Rules};
 
 /// Rules that were read and compiled.
 #[derive(Debug)]
@@ -193,7 +194,7 @@ pub(crate) fn load(path: &Path, environment: &Environment, choice: &Choice) -> R
         rules.rules = Vec::new();
         warnings.push("local_processing.enabled is false: no rule runs".into());
     }
-    let library = library(choice.models.as_deref().or(models.as_deref()));
+    let library = library(path, choice.models.as_deref(), models.as_deref(), &rules)?;
     let set = RuleSet::compile(&rules, &*library)
         .map_err(|error| ConfigErrors::of_file(path, error.to_string(), String::new()))?;
     warnings.extend(set.warnings());
@@ -209,19 +210,86 @@ pub(crate) struct Choice {
     pub(crate) models: Option<PathBuf>,
 }
 
-fn library(_: Option<&Path>) -> Box<dyn Library> {
-    Box::new(grey_rules::NoModels)
+/// The models: those of the directory that the command line names, else of the one that the file at `path` names.
+///
+/// A relative directory in the file is taken from the file's place, so that a
+/// site's configuration can be tried wherever it is kept. A directory that
+/// the file names is needed only by a rule that asks for a model: a machine
+/// that tries rules is not the site.
+fn library(
+    path: &Path,
+    chosen: Option<&Path>,
+    named: Option<&Path>,
+    rules: &Rules,
+) -> Result<Box<dyn Library>, ConfigErrors> {
+    let (dir, by) = match (chosen, named) {
+        (Some(dir), _) => (dir.to_path_buf(), "--models"),
+        (None, Some(dir)) => (path.parent().unwrap_or(Path::new("")).join(dir), "models.dir"),
+        (None, None) => return Ok(Box::new(NoModels)),
+    };
+    let wanted = |spec: &RuleSpec| matches!(spec, RuleSpec::Anomaly(rule) if rule.model.is_some());
+    match Directory::open(&dir) {
+        Ok(directory) => Ok(Box::new(directory)),
+        Err(_) if chosen.is_none() && !rules.rules.iter().any(wanted) => Ok(Box::new(NoModels)),
+        Err(error) => Err(ConfigErrors::of_file(
+            path,
+            format!("the models of {by} cannot be used: {error}"),
+            "a folder with NAME/VERSION/manifest.json; --models DIR names another",
+        )),
+    }
 }
 
-/// A limit that a rule holds a stream against.
+/// A limit that a rule holds streams against.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Limit {
-    pub(crate) stream: String,
+    /// Names of streams; `*` stands for any text. None stand for every stream.
+    streams: Vec<String>,
     pub(crate) operator: String,
     pub(crate) value: f64,
     pub(crate) unit: Option<String>,
     /// It ends an alert instead of beginning one.
     pub(crate) clears: bool,
+}
+
+impl Limit {
+    /// The limit of a condition that compares one stream, or the `value` of any of `streams`, with a number.
+    fn of(condition: &Condition, streams: &[String], clears: bool) -> Option<Self> {
+        // A name in the place of `value` makes such a condition one over a stream.
+        const STAND_IN: &str = "x";
+        let of_any = || {
+            let rest = condition.text().trim().strip_prefix("value")?;
+            Condition::parse(&format!("{STAND_IN}{rest}")).ok().filter(|c| c.stream() == Some(STAND_IN))
+        };
+        let (comparison, streams) = match condition.stream() {
+            Some(stream) => (condition.clone(), vec![stream.to_owned()]),
+            None => (of_any()?, streams.to_vec()),
+        };
+        Some(Self {
+            streams,
+            operator: comparison.operator()?.as_str().to_owned(),
+            value: comparison.limit()?,
+            unit: comparison.unit().map(str::to_owned),
+            clears,
+        })
+    }
+
+    /// True when readings of this stream are held against it.
+    pub(crate) fn concerns(&self, stream: &str) -> bool {
+        self.streams.is_empty() || self.streams.iter().any(|pattern| matches(pattern, stream))
+    }
+}
+
+/// True when a pattern, in which `*` stands for any text, is the whole of a name.
+fn matches(pattern: &str, name: &str) -> bool {
+    let Some((first, rest)) = pattern.split_once('*') else { return pattern == name };
+    let Some(mut name) = name.strip_prefix(first) else { return false };
+    let mut parts: Vec<&str> = rest.split('*').collect();
+    let last = parts.pop().unwrap_or_default();
+    for part in parts {
+        let Some(at) = name.find(part) else { return false };
+        name = &name[at + part.len()..];
+    }
+    name.ends_with(last)
 }
 
 impl RulesFile {
@@ -230,21 +298,9 @@ impl RulesFile {
         let mut limits: Vec<Limit> = Vec::new();
         for spec in &self.rules.rules {
             let RuleSpec::Threshold(rule) = spec else { continue };
-            let conditions =
-                std::iter::once((&rule.condition, false)).chain(rule.clear.iter().map(|clear| (clear, true)));
-            for (condition, clears) in conditions {
-                let (Some(stream), Some(operator), Some(value)) =
-                    (condition.stream(), condition.operator(), condition.limit())
-                else {
-                    continue;
-                };
-                let limit = Limit {
-                    stream: stream.to_owned(),
-                    operator: operator.as_str().to_owned(),
-                    value,
-                    unit: condition.unit().map(str::to_owned),
-                    clears,
-                };
+            let fires = Limit::of(&rule.condition, &rule.streams, false);
+            let clears = rule.clear.as_ref().and_then(|clear| Limit::of(clear, &rule.streams, true));
+            for limit in fires.into_iter().chain(clears) {
                 if !limits.contains(&limit) {
                     limits.push(limit);
                 }
@@ -279,4 +335,30 @@ fn read(path: &Path) -> Result<(String, Format), ConfigErrors> {
     }
     let text = String::from_utf8(bytes).map_err(|_| fail("is not UTF-8 text".into(), "a text file in UTF-8"))?;
     Ok((text, format))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_know_their_streams() {
+        let limit = |text: &str, streams: &[&str]| {
+            let streams: Vec<String> = streams.iter().map(|stream| (*stream).to_owned()).collect();
+            Limit::of(&Condition::parse(text).unwrap(), &streams, false)
+        };
+        let named = limit("temperature > 85 °C", &["p*"]).unwrap();
+        assert_eq!((named.operator.as_str(), named.value, named.unit.as_deref()), (">", 85.0, Some("°C")));
+        assert!(named.concerns("temperature") && !named.concerns("pressure"));
+
+        let any = limit("value <= -1.5", &["line-*/temp*", "t"]).unwrap();
+        assert_eq!((any.operator.as_str(), any.value, any.unit.as_deref()), ("<=", -1.5, None));
+        for (stream, concerned) in [("line-1/temperature", true), ("t", true), ("line-1", false), ("xt", false)] {
+            assert_eq!(any.concerns(stream), concerned, "{stream}");
+        }
+        assert!(limit("value > 1", &[]).unwrap().concerns("anything"));
+        for text in ["value.avg > 1", "value > 1 && t > 2", "value + 1 > t", "delta(t) > 3", "device == \"a\""] {
+            assert_eq!(limit(text, &[]), None, "{text}");
+        }
+    }
 }

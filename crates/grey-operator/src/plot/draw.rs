@@ -85,7 +85,7 @@ pub(super) fn plan<'a>(traces: &'a Traces, outcome: &'a Outcome, limits: &'a [Li
     let mut streams: Vec<&Name> = traces.series.keys().map(|(stream, _)| stream).collect();
     streams.dedup();
     let quiet = |stream: &Name| !happened.iter().any(|(with, _)| *with == stream.as_str());
-    let unwatched = |stream: &Name| !limits.iter().any(|limit| limit.stream == **stream);
+    let unwatched = |stream: &Name| !limits.iter().any(|limit| limit.concerns(stream));
     streams.sort_by_key(|stream| (quiet(stream), unwatched(stream)));
     let mut footnotes = Vec::new();
     if streams.len() > PANELS_MAX {
@@ -121,7 +121,7 @@ impl<'a> Panel<'a> {
             (from, to) = (from.min(bucket.min), to.max(bucket.max));
         }
         let unit = traces.unit(stream);
-        let limits: Vec<&Limit> = limits.iter().filter(|limit| limit.stream == **stream).collect();
+        let limits: Vec<&Limit> = limits.iter().filter(|limit| limit.concerns(stream)).collect();
         let width = (to - from).max(from.abs().max(to.abs()) * 1e-3).max(1e-9);
         for limit in &limits {
             // A limit far away would flatten the line; it is named at the edge instead.
@@ -380,7 +380,6 @@ fn limits(canvas: &mut dyn Canvas, panel: &Panel<'_>, values: &Scale) {
         // Labels of limits that lie close together would cover each other.
         let room = labels.iter().all(|other| (other - y).abs() > 12.0);
         if room {
-            labels.push(y);
             let arrow = if inside {
                 ""
             } else if at > values.to {
@@ -389,8 +388,12 @@ fn limits(canvas: &mut dyn Canvas, panel: &Panel<'_>, values: &Scale) {
                 "below: "
             };
             let unit = panel.unit.map(|unit| format!(" {unit}")).unwrap_or_default();
-            let text = format!("{arrow}{} {}{unit}", limit.operator, number(at));
-            let below = if y - values.at(panel.to) < 14.0 { 12.0 } else { -4.0 };
+            let ends = if limit.clears { "ends " } else { "" };
+            let text = format!("{arrow}{ends}{} {}{unit}", limit.operator, number(at));
+            // Below its line where it would leave the panel or lie on another label.
+            let crowded = labels.iter().any(|other| *other < y && y - other < 28.0);
+            let below = if crowded || y - values.at(panel.to) < 14.0 { 12.0 } else { -4.0 };
+            labels.push(y);
             canvas.text(right - 4.0, y + below, &text, 11.0, Anchor::End, ALARM);
         }
     }

@@ -9,7 +9,7 @@ mod outcome;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use grey_model::{Event, Kind, Name, SiteId, Stamp, Value};
@@ -35,8 +35,6 @@ pub(crate) struct Replay {
     engine: Engine,
     derived: Derived,
     names: Vec<String>,
-    /// Rule by the attribute `window` of aggregates that name none.
-    by_window: HashMap<String, usize>,
     outcome: Outcome,
     /// Positions in `outcome.alerts` of those that fire, by rule and alert id or series.
     firing: BTreeMap<(String, String), usize>,
@@ -66,15 +64,10 @@ impl Replay {
         };
         let tallies: Vec<RuleTally> =
             std::iter::once(policy).chain(rules.rules.rules.iter().enumerate().map(tally)).collect();
-        let windows = rules.rules.rules.iter().enumerate().filter_map(|(index, spec)| match spec {
-            RuleSpec::Aggregate(rule) => Some((rule.interval?.as_millis().to_string(), index + 1)),
-            _ => None,
-        });
         Self {
             engine: Engine::new(Arc::clone(&rules.set), EngineConfig::new(site)),
             derived: Derived::default(),
             names: tallies.iter().map(|tally| tally.name.clone()).collect(),
-            by_window: windows.collect(),
             outcome: Outcome { rules: tallies, ..Outcome::default() },
             firing: BTreeMap::new(),
             found: BTreeMap::new(),
@@ -112,7 +105,7 @@ impl Replay {
         if self.time_ms > i64::MIN {
             self.advance_to(self.time_ms.saturating_add(run_on_ms));
         }
-        let mut outcome = self.outcome;
+        let mut outcome = std::mem::take(&mut self.outcome);
         let reading = &mut outcome.recording;
         reading.events = summary.events;
         reading.series = self.series.len() as u64;
@@ -146,11 +139,8 @@ impl Replay {
                 unit: alert.unit.as_ref().map(ToString::to_string),
             });
         }
-        for &at in self.firing.values() {
-            let rule = outcome.alerts[at].rule.clone();
-            if let Some(tally) = outcome.rules.iter_mut().find(|tally| tally.name == rule) {
-                tally.firing_at_end += 1;
-            }
+        for tally in self.firing.values().filter_map(|at| self.place(&outcome.alerts[*at].rule)) {
+            outcome.rules[tally].firing_at_end += 1;
         }
         if self.engine.next_due_ms().is_some() {
             let note =
@@ -220,11 +210,15 @@ impl Replay {
 
     /// The tally of the rule that made an event.
     fn tally(&mut self, event: &Event) -> Option<&mut RuleTally> {
-        let at = match attribute(event, "rule") {
-            Some(name) => self.names.iter().position(|known| known == name),
-            None => attribute(event, "window").and_then(|window| self.by_window.get(window).copied()),
-        };
+        let at = self.place(attribute(event, "rule")?);
         self.outcome.rules.get_mut(at?)
+    }
+
+    /// The rule that an alert's or aggregate's name of it means. Alarms of a
+    /// spectrum are named `RULE.FIELD.SEVERITY`.
+    fn place(&self, name: &str) -> Option<usize> {
+        let of_spectrum = |known: &String| name.strip_prefix(known.as_str()).is_some_and(|rest| rest.starts_with('.'));
+        self.names.iter().position(|known| known == name).or_else(|| self.names.iter().position(of_spectrum))
     }
 
     fn alert(&mut self, event: &Event) {

@@ -97,3 +97,20 @@ fn a_finding_is_one_from_its_beginning_to_its_end() {
     assert_eq!((first.score, first.expected, first.seen), (Some(0.97), Some(3.0), Some(9.0)));
     assert_eq!(outcome.anomalies[1].cleared_ms, None);
 }
+
+#[test]
+fn alarms_of_a_spectrum_are_counted_for_its_rule() {
+    let yaml = "rules: [{type: spectrum, name: bearing, sample_rate: 1000, size: 64, \
+                alarms: [{field: rms, warning: 2}]}]";
+    let mut replay = Replay::new(&rules(yaml), None, true);
+    for (at, level) in [(1_000, 0.5), (2_000, 5.0), (3_000, 0.5)] {
+        let samples: Vec<f64> = (0..64).map(|n| if n % 2 == 0 { level } else { -level }).collect();
+        let event = Event { value: Value::Vector(samples.into()), ..Event::reading("d", "v", 0.0, at) };
+        replay.take(Recorded { event, stamp: None });
+    }
+    let outcome = replay.finish(0, Summary::default());
+    let names: Vec<_> = outcome.alerts.iter().map(|alert| alert.rule.as_str()).collect();
+    assert_eq!(names, ["bearing.rms.warning"]);
+    let tally = &outcome.rules[1];
+    assert_eq!((tally.fired, tally.cleared, tally.firing_at_end), (1, 1, 0));
+}

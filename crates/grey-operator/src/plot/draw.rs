@@ -368,6 +368,8 @@ fn merged(ranges: &[(f64, f64)]) -> Vec<(f64, f64)> {
 
 fn limits(canvas: &mut dyn Canvas, panel: &Panel<'_>, values: &Scale) {
     let right = WIDTH - RIGHT;
+    let place = |limit: &&Limit| in_unit(limit.value, &limit.unit, panel.unit).map(|at| values.at(at));
+    let lines: Vec<f64> = panel.limits.iter().filter_map(place).collect();
     let mut labels: Vec<f64> = Vec::new();
     for limit in &panel.limits {
         let Some(at) = in_unit(limit.value, &limit.unit, panel.unit) else { continue };
@@ -377,25 +379,25 @@ fn limits(canvas: &mut dyn Canvas, panel: &Panel<'_>, values: &Scale) {
             let stroke = if limit.clears { line(ALARM.tinted(0.35), 1.0) } else { line(ALARM, 1.2) };
             canvas.line(&[(LEFT, y), (right, y)], Stroke { dashed: true, ..stroke });
         }
+        // Below its line where above it would leave the panel or cross the next line.
+        let crossed = lines.iter().any(|other| *other < y && y - other < 16.0);
+        let label = y + if crossed || y - values.at(panel.to) < 14.0 { 12.0 } else { -4.0 };
         // Labels of limits that lie close together would cover each other.
-        let room = labels.iter().all(|other| (other - y).abs() > 12.0);
-        if room {
-            let arrow = if inside {
-                ""
-            } else if at > values.to {
-                "above: "
-            } else {
-                "below: "
-            };
-            let unit = panel.unit.map(|unit| format!(" {unit}")).unwrap_or_default();
-            let ends = if limit.clears { "ends " } else { "" };
-            let text = format!("{arrow}{ends}{} {}{unit}", limit.operator, number(at));
-            // Below its line where it would leave the panel or lie on another label.
-            let crowded = labels.iter().any(|other| *other < y && y - other < 28.0);
-            let below = if crowded || y - values.at(panel.to) < 14.0 { 12.0 } else { -4.0 };
-            labels.push(y);
-            canvas.text(right - 4.0, y + below, &text, 11.0, Anchor::End, ALARM);
+        if labels.iter().any(|other| (other - label).abs() <= 12.0) {
+            continue;
         }
+        labels.push(label);
+        let arrow = if inside {
+            ""
+        } else if at > values.to {
+            "above: "
+        } else {
+            "below: "
+        };
+        let unit = panel.unit.map(|unit| format!(" {unit}")).unwrap_or_default();
+        let ends = if limit.clears { "ends " } else { "" };
+        let text = format!("{arrow}{ends}{} {}{unit}", limit.operator, number(at));
+        canvas.text(right - 4.0, label, &text, 11.0, Anchor::End, ALARM);
     }
 }
 

@@ -9,7 +9,8 @@
 
 use grey_model::{Event, Kind, Name, Quality, Stamp};
 
-use crate::partition::{Feed, Outcome, Partition, Raw, Reading};
+use crate::hot::HotWatch;
+use crate::partition::{Feed, Gathered, Outcome, Partition, Raw, Reading};
 use crate::set::{RuleSet, fnv1a};
 
 /// Partitions of the devices. Part of the saved state, so the same for ever.
@@ -121,6 +122,7 @@ pub(crate) struct Partitions {
     pub(crate) shared: Partition,
     turns: Vec<Turn>,
     shared_turn: Turn,
+    gathered: Gathered,
     /// The partition of each reading, and its place there.
     places: Vec<Option<(u8, u32)>>,
 }
@@ -135,6 +137,7 @@ impl Partitions {
             shared: Partition::new(set, site, series_max, true),
             turns: (0..PARTITIONS).map(|_| Turn::default()).collect(),
             shared_turn: Turn::default(),
+            gathered: Gathered::default(),
             places: Vec::new(),
         }
     }
@@ -160,6 +163,7 @@ impl Partitions {
         set: &RuleSet,
         batch: Batch<'_>,
         workers: usize,
+        hot: &mut HotWatch,
         outcomes: &mut Vec<Option<Outcome>>,
         raw: &mut Raw,
     ) {
@@ -179,7 +183,7 @@ impl Partitions {
             self.places.push(place);
         }
         self.take_turns(set, batch, workers);
-        self.take_shared_turn(set, batch);
+        self.take_shared_turn(set, batch, hot);
         let first = outcomes.len();
         outcomes.extend(self.places.iter().map(|place| {
             let (partition, at) = (*place)?;
@@ -246,7 +250,7 @@ impl Partitions {
         });
     }
 
-    fn take_shared_turn(&mut self, set: &RuleSet, batch: Batch<'_>) {
+    fn take_shared_turn(&mut self, set: &RuleSet, batch: Batch<'_>, hot: &mut HotWatch) {
         self.shared_turn.clear();
         if !set.has_shared() {
             self.turns.iter_mut().for_each(|turn| turn.feeds.clear());
@@ -260,7 +264,12 @@ impl Partitions {
         for number in 0..batch.events.len() as u32 {
             let mut outcome = Outcome::default();
             if let Some(reading) = batch.reading(number).filter(|reading| reading.event.kind == Kind::Reading) {
-                self.shared.process(set, &reading, &mut turn.raw, &mut outcome);
+                let heat = hot.heat(&reading.event.device, &reading.event.stream);
+                if heat.is_some_and(|_| self.shared.gather(set, &reading, number, &mut self.gathered)) {
+                    hot.mitigated(heat);
+                } else {
+                    self.shared.process(set, &reading, &mut turn.raw, &mut outcome);
+                }
             }
             turn.outcomes.push(outcome);
             turn.feeds.extend(turn.raw.feeds.drain(..).map(|feed| (number, feed)));
@@ -271,6 +280,10 @@ impl Partitions {
                 turn.note(number);
             }
         }
+        let last = batch.events.len().saturating_sub(1) as u32;
+        self.shared.put_gathered(set, &mut self.gathered, |number| batch.reading(number), &mut turn.raw);
+        turn.feeds.extend(turn.raw.feeds.drain(..).map(|feed| (last, feed)));
+        turn.note(last);
     }
 
     /// Adds what the shared rules say.

@@ -119,12 +119,11 @@ impl Engine {
         self.move_time(now, out);
         for event in events {
             self.hot.note(&event.device, &event.stream);
-            self.hot.split(&event.stream);
         }
         let set = Arc::clone(&self.rules);
         let mut outcomes = std::mem::take(&mut self.outcomes);
         let batch = Batch { events, now, now_ms: self.time_ms };
-        self.parts.evaluate(&set, batch, self.config.workers, &mut outcomes, &mut self.raw);
+        self.parts.evaluate(&set, batch, self.config.workers, &mut self.hot, &mut outcomes, &mut self.raw);
         if !self.raw.is_empty() {
             self.hand_on(now, out);
         }
@@ -259,10 +258,10 @@ impl Engine {
             name: hot.name.clone(),
             share: hot.share,
             mitigation: match hot.kind {
-                // What one device sends stays in its order: without a limit nothing is taken from it.
                 HotKind::Device if limits => "rate_limit",
-                HotKind::Device => "none",
-                HotKind::Stream => "split",
+                HotKind::Device => "pre_aggregation",
+                // Its devices are spread over partitions, too.
+                HotKind::Stream => "split, pre_aggregation",
             },
             mitigated: hot.mitigated,
         };

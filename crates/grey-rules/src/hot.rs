@@ -177,23 +177,27 @@ impl HotWatch {
         &self.found
     }
 
-    /// A reading whose stream is spread over the partitions of its devices.
+    /// The position in [`HotWatch::found`] of what makes a reading hot, its stream first.
     #[inline]
-    pub(crate) fn split(&mut self, stream: &str) {
-        if !self.found.is_empty() {
-            self.mitigated(HotKind::Stream, stream);
+    pub(crate) fn heat(&self, device: &str, stream: &str) -> Option<usize> {
+        if self.found.is_empty() {
+            return None;
+        }
+        let is = |kind, name: &str| self.found.iter().position(|hot| hot.kind == kind && *hot.name == *name);
+        is(HotKind::Stream, stream).or_else(|| is(HotKind::Device, device))
+    }
+
+    /// Something was done about a reading because of what stands at a position.
+    pub(crate) fn mitigated(&mut self, at: Option<usize>) {
+        if let Some(hot) = at.and_then(|at| self.found.get_mut(at)) {
+            hot.mitigated += 1;
         }
     }
 
     /// A reading that its device's rate limit kept here.
     pub(crate) fn limited(&mut self, device: &str) {
-        self.mitigated(HotKind::Device, device);
-    }
-
-    fn mitigated(&mut self, kind: HotKind, name: &str) {
-        if let Some(hot) = self.found.iter_mut().find(|hot| hot.kind == kind && *hot.name == *name) {
-            hot.mitigated += 1;
-        }
+        let at = self.found.iter().position(|hot| hot.kind == HotKind::Device && *hot.name == *device);
+        self.mitigated(at);
     }
 
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
@@ -292,7 +296,8 @@ mod tests {
         let mut watch = watch(500, 50, 5);
         watch.limited("hot-0");
         watch.limited("device-1");
-        watch.split("hot-stream-0");
+        assert_eq!(watch.heat("hot-0", "stream-1"), Some(0));
+        watch.mitigated(watch.heat("device-1", "hot-stream-0"));
         assert_eq!([watch.found()[0].mitigated, watch.found()[1].mitigated], [1, 1]);
         watch.turn(1_000_000);
         assert_eq!(watch.found(), []);

@@ -9,6 +9,7 @@ mod alerts;
 mod detect;
 mod end;
 mod filters;
+mod gather;
 mod series;
 mod thresholds;
 mod timers;
@@ -21,12 +22,13 @@ use grey_window::Closed;
 use hashbrown::HashMap;
 
 use crate::alert::Entry;
-use crate::set::{Plan, RuleSet, Scope};
+use crate::set::{Plan, RuleSet};
 use crate::table::Table;
 use crate::view::AlertState;
 
 pub(crate) use alerts::acknowledged_event;
 pub(crate) use end::Moves;
+pub(crate) use gather::Gathered;
 pub(crate) use series::{FilterState, Group, ModelState, Series};
 pub(crate) use timers::Timers;
 pub use windows::sketch_of;
@@ -269,15 +271,7 @@ impl Partition {
         let event = reading.event;
         let plans = self.plans(set, &event.stream);
         for plan in plans.iter() {
-            let key = match &set.scopes[usize::from(plan.scope)] {
-                Scope::Device => continue,
-                Scope::Site => self.site.clone(),
-                Scope::Tag(tag) => match event.attributes.iter().find(|(name, _)| name == tag) {
-                    Some((_, value)) => value.clone(),
-                    // What has no such attribute belongs to none of its groups.
-                    None => continue,
-                },
-            };
+            let Some(key) = self.key_of(set, plan, event) else { continue };
             let at = match self.series.find(plan.scope, &key, &event.stream) {
                 Some(at) => at,
                 None => self.admit(set, plan, &key, &event.stream, reading, raw),
@@ -358,7 +352,7 @@ impl Partition {
             outcome.used |= self.transform(set, at, reading, raw);
         }
         if has_windows {
-            self.add_to_windows(set, at, group, reading, raw);
+            self.add_to_windows(set, at, group, None, reading, raw);
         }
         if has_filters {
             self.filter(set, at, group, reading, outcome);

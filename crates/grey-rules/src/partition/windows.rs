@@ -4,7 +4,7 @@
 use grey_expr::Truth;
 use grey_model::limits::{ATTRIBUTES_MAX, NAME_BYTES_MAX};
 use grey_model::{Event, Kind, Lane, Name, Quality, Stamp, Value};
-use grey_window::{Closed, Placed, Sketch};
+use grey_window::{Accumulator, Closed, Placed, Sketch};
 
 use super::thresholds::Evaluation;
 use super::timers::What;
@@ -13,12 +13,13 @@ use crate::set::{Aggregate, RuleSet, WindowPlan, unit, window_field};
 use crate::spec::Field;
 
 impl Partition {
-    /// Puts a reading into the windows of its series.
+    /// Puts a reading into the windows of its series, or only into the one at a position of its plan.
     pub(super) fn add_to_windows(
         &mut self,
         set: &RuleSet,
         at: u32,
         group: Option<u32>,
+        only: Option<u32>,
         reading: &Reading<'_>,
         raw: &mut Raw,
     ) {
@@ -29,6 +30,9 @@ impl Partition {
         let item = &mut slot.item;
         let event = reading.event;
         for (position, (plan, state)) in item.plan.windows.iter().zip(item.windows.iter_mut()).enumerate() {
+            if only.is_some_and(|only| only != position as u32) {
+                continue;
+            }
             let rule = &set.aggregates[plan.aggregate as usize];
             if let Some(filter) = rule.filter {
                 let group = group.map(|group| &groups.get(group).item);
@@ -65,6 +69,41 @@ impl Partition {
                 timers.set(&mut state.timer_ms, due_ms, What::Window(position as u32), at, generation);
             }
         }
+    }
+
+    /// Puts a pane that was accumulated beforehand (its start, its values, their unit) into a window.
+    /// `None`: its unit is not the window's.
+    pub(super) fn merge_into_window(
+        &mut self,
+        set: &RuleSet,
+        at: u32,
+        position: u32,
+        (pane_ms, pane, own): (i64, &Accumulator, Option<&Name>),
+        reading: &Reading<'_>,
+        raw: &mut Raw,
+    ) -> Option<Placed> {
+        let Self { series, timers, counts, scratch, .. } = self;
+        let slot = series.get_mut(at);
+        let generation = slot.generation;
+        let item = &mut slot.item;
+        let plan = item.plan.windows.get(position as usize)?;
+        let state = item.windows.get_mut(position as usize)?;
+        if own.is_some() && state.unit.is_some() && state.unit.as_ref() != own {
+            return None;
+        }
+        let rule = &set.aggregates[plan.aggregate as usize];
+        let closed = &mut scratch.closed;
+        let placed = state.windows.merge_pane(&rule.window, pane_ms, reading.now_ms, pane, closed);
+        if placed == Placed::Taken && state.unit.is_none() {
+            state.unit = own.cloned();
+        }
+        let counts = &mut counts[usize::from(rule.rule)];
+        let from = From { set, rule, plan, key: &slot.key, stream: &slot.stream, now: reading.now };
+        closed.drain(..).for_each(|closed| send(&from, &closed, state.unit.as_ref(), false, counts, raw));
+        if let Some(due_ms) = state.windows.due_ms(&rule.window) {
+            timers.set(&mut state.timer_ms, due_ms, What::Window(position), at, generation);
+        }
+        Some(placed)
     }
 
     /// Windows whose source has been silent for long enough.

@@ -86,6 +86,17 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
+    /// Nothing but windows that take every reading.
+    pub(crate) fn has_windows_only(&self, set: &RuleSet) -> bool {
+        let has_no_others = self.bands.is_empty() && self.checks.is_empty() && self.models.is_empty();
+        has_no_others
+            && self.detectors.is_empty()
+            && self.spectra.is_empty()
+            && self.filters.is_empty()
+            && !self.needs_group
+            && self.windows.iter().all(|window| set.aggregates[window.aggregate as usize].filter.is_none())
+    }
+
     fn is_empty(&self) -> bool {
         self.bands.is_empty()
             && self.inputs.is_empty()

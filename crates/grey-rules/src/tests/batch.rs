@@ -131,3 +131,105 @@ fn a_batch_of_one_is_a_batch() {
     assert!(derived == expected.0);
     assert!(verdicts.iter().step_by(2).eq(expected.1.iter()));
 }
+
+/// A stream of half of the site's readings, among many others.
+fn crowded(batches: u64) -> Vec<(Vec<Event>, Stamp)> {
+    let mut state = 5_u64;
+    let mut draw = move |below: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % below
+    };
+    let batch = |n: u64| {
+        let ms = (n as i64 + 1) * 100;
+        let event = |m: u64| {
+            let stream = if m.is_multiple_of(2) { "power".to_owned() } else { format!("s{}", draw(40)) };
+            // Some come too late, some from a clock that is far ahead.
+            let time_ms = match draw(200) {
+                0 => ms - 60_000,
+                1 => ms + 3_600_000,
+                _ => ms - draw(400) as i64,
+            };
+            let mut event = Event::reading(format!("d{}", draw(300)), stream, draw(1_000) as f64, time_ms);
+            event.unit = Some(if draw(50) == 0 { "kW" } else { "W" }.into());
+            event.attributes.push(("line".into(), format!("{}", draw(3)).into()));
+            event.stamp = at(ms);
+            event
+        };
+        ((0..200).map(event).collect(), at(ms))
+    };
+    (0..batches).map(batch).collect()
+}
+
+const CROWDED: &str = "
+- {type: aggregate, name: site, interval: 5s, by: site, streams: [power], fields: [sum, count, min, max, p95]}
+- {type: aggregate, name: lines, window: hopping, interval: 10s, every: 5s, by: ['tag:line', stream], fields: [count, max]}
+- {type: threshold, name: peak, condition: power.max > 500}
+";
+
+#[test]
+fn what_is_aggregated_beforehand_is_what_would_have_been() {
+    let batches = crowded(600);
+    let new = || Engine::new(set(CROWDED, Forward::Aggregates), config(SERIES_MAX));
+    let (mut together, mut alone) = (new(), new());
+    let (found, _) = run_all(&mut together, &batches);
+    // One by one nothing is gathered.
+    let mut expected = Derived::default();
+    for (events, now) in &batches {
+        for event in events {
+            alone.process(event, *now, &mut expected);
+        }
+        alone.advance(*now, &mut expected);
+    }
+    let hot = together.hot_spots();
+    assert_eq!(
+        (hot.len(), hot[0].kind, &*hot[0].name, hot[0].mitigation),
+        (1, "stream", "power", "split, pre_aggregation")
+    );
+    assert!(hot[0].mitigated > 4_000, "{hot:?}");
+    let shown = |events: &[DerivedEvent]| {
+        let mut lines: Vec<String> = events
+            .iter()
+            .filter(|d| d.event.kind != grey_model::Kind::Alert)
+            .map(|d| {
+                let numbers =
+                    if d.event.kind == grey_model::Kind::Aggregate { fields(&d.event) } else { BTreeMap::new() };
+                let rounded: Vec<_> = numbers.into_iter().map(|(name, v)| (name, (v * 1e3).round())).collect();
+                let Event { device, stream, device_time_ms, unit, .. } = &d.event;
+                format!("{device} {stream} {device_time_ms} {unit:?} {rounded:?} {:?}", d.event.value.as_f64())
+            })
+            .collect();
+        lines.sort();
+        lines
+    };
+    let (found, expected) = (shown(&found), shown(&expected.events));
+    assert!(expected.iter().any(|line| line.contains(".late")), "some were late or ahead");
+    assert_eq!(found.len(), expected.len());
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn a_restored_engine_gathers_the_same() {
+    let batches = crowded(500);
+    let new = || Engine::new(set(CROWDED, Forward::Aggregates), config(SERIES_MAX));
+    let mut whole = new();
+    let (expected, expected_verdicts) = run_all(&mut whole, &batches);
+    for cut in [150, 333] {
+        let mut before = new();
+        let (mut derived, mut verdicts) = run_all(&mut before, &batches[..cut]);
+        let rules = set(CROWDED, Forward::Aggregates);
+        let mut after = Engine::restore(rules, config(SERIES_MAX), &before.snapshot()).unwrap();
+        let (rest, rest_verdicts) = run_all(&mut after, &batches[cut..]);
+        derived.extend(rest);
+        verdicts.extend(rest_verdicts);
+        assert!(derived == expected && verdicts == expected_verdicts, "cut at {cut}");
+        assert!(after.snapshot() == whole.snapshot(), "cut at {cut}");
+    }
+}
+
+#[test]
+fn state_of_version_2_stays_readable() {
+    let golden = include_bytes!("../../tests/golden/state-v2.bin");
+    let engine = Engine::restore(set(RULES, Forward::Anomalies), config(SERIES_MAX), golden).unwrap();
+    assert!(engine.snapshot() == golden, "the format changed: give it a new version and keep this file");
+    assert!(engine.series_count() > 50 && engine.firing_count() > 0);
+}

@@ -3,7 +3,7 @@
 //!
 //! [`run`] does one command line. What it needs of the world stands in
 //! [`World`]: where to write, the environment, standard input. Nothing here
-//! reads a clock; the only sockets are those of [`http`].
+//! reads a clock; the only sockets are those of `http`.
 //!
 //! `docs/greyctl.md` is the manual.
 

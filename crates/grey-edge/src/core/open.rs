@@ -232,7 +232,7 @@ impl EdgeCore {
     }
 
     /// Applies intake records that the last checkpoint did not see, up to `records` or
-    /// [`STEP_OPS`] operations. What is taken between two calls is replayed too. Returns
+    /// `STEP_OPS` operations. What is taken between two calls is replayed too. Returns
     /// true when the replay is done.
     pub fn replay(&mut self, records: u64, now_ms: i64) -> Result<bool, CoreError> {
         if self.rebirth.is_some() {

@@ -286,6 +286,19 @@ pub(super) fn schema(rules: &Rules) -> Schema {
     schema
 }
 
+/// True for the name of a number that a rule derives.
+pub(super) fn is_derived(rules: &Rules, name: &str) -> bool {
+    let is_of = |streams: &[String], field: &str| {
+        let stream = name.strip_suffix(field).and_then(|rest| rest.strip_suffix('.'));
+        stream.is_some_and(|stream| Patterns::new(streams).matches(stream))
+    };
+    rules.rules.iter().any(|spec| match spec {
+        RuleSpec::Aggregate(rule) => rule.fields.iter().any(|field| is_of(&rule.streams, field.as_str())),
+        RuleSpec::Spectrum(rule) => spectrum_spec(rule).field_names().iter().any(|field| is_of(&rule.streams, field)),
+        _ => false,
+    })
+}
+
 /// The unit of a number that a spectrum derives, given that of the samples.
 pub(crate) fn spectrum_unit(field: &str, own: Option<&str>) -> Option<String> {
     match field {

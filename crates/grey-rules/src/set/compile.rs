@@ -198,6 +198,19 @@ impl Compiler {
             return;
         }
         let scope = self.scope(Scope::of(&rule.group_by));
+        let mut streams = fire.streams().iter().chain(clear.iter().flat_map(|clear| clear.streams()));
+        if let (Scope::Tag(tag), Some(stream)) =
+            (Scope::of(&rule.group_by), streams.find(|stream| check::is_derived(&self.set.rules, stream)))
+        {
+            let problem = format!("is by the attribute {tag}, which {stream}, being derived, does not have");
+            self.reject(
+                index,
+                "group_by",
+                problem,
+                "device, or site; a window by a tag has the tag's value as its device",
+            );
+            return;
+        }
         let actions = actions(&rule.action, &rule.actions);
         let (test, limit, limit_unit) = match comparison(&fire, clear.as_ref(), scope) {
             Some((stream, unit, fire, clear)) => {

@@ -131,6 +131,25 @@ fn every_mistake_has_its_name() {
 }
 
 #[test]
+fn derived_numbers_have_no_attributes_to_group_by() {
+    let yaml = "
+- {type: aggregate, interval: 1m}
+- {type: spectrum, sample_rate: 1000, streams: ['vib*'], bands: [{name: a, from: 8, to: 60}]}
+- {type: threshold, condition: t.avg > 1, group_by: 'tag:line'}
+- {type: threshold, condition: t > 1 && vibration.band.a > 2, group_by: 'tag:line'}
+- {type: threshold, condition: t > 1 && vibration.band.a > 2, group_by: site}
+- {type: threshold, condition: t > 1 && u < 2, group_by: 'tag:line'}
+";
+    let found = errors(yaml);
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(
+        found[0].contains("group_by is by the attribute line, which t.avg, being derived, does not have"),
+        "{found:?}"
+    );
+    assert!(found[1].contains("vibration.band.a"), "{found:?}");
+}
+
+#[test]
 fn mistakes_of_syntax_have_their_place() {
     for (rule, expected) in [
         ("type: threshold, condition: 'temperature > 85 bananas'", "2:50: rules[0].condition: in"),

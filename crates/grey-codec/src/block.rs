@@ -5,6 +5,7 @@ use grey_model::{BlockHeader, Event, Seq};
 
 use crate::compress::decompress;
 use crate::error::CodecError;
+use crate::frame::carrying_seqs;
 use crate::payload;
 
 /// An event and its place in its lane.
@@ -29,6 +30,9 @@ pub fn decode_payload(header: &BlockHeader, payload: &[u8]) -> Result<Vec<SeqEve
         // What a builder writes is at most a whole block before compression.
         return Err(CodecError::Contradiction { what: "a payload larger than a block" });
     }
+    if header.kinds == 0 && header.events > 0 {
+        return Err(CodecError::OpaquePayloads);
+    }
     let raw = decompress(header.compression, payload, header.payload_raw_len)?;
     if header.events == 0 {
         return if raw.is_empty() {
@@ -37,7 +41,7 @@ pub fn decode_payload(header: &BlockHeader, payload: &[u8]) -> Result<Vec<SeqEve
             Err(CodecError::Contradiction { what: "a payload without events" })
         };
     }
-    let events = payload::decode(&raw, header.events as usize, event_seqs(header))?;
+    let events = payload::decode(&raw, header.events as usize, carrying_seqs(header))?;
     check_summary(header, &events)?;
     Ok(events)
 }
@@ -52,16 +56,4 @@ fn check_summary(header: &BlockHeader, events: &[SeqEvent]) -> Result<(), CodecE
         return Err(CodecError::Contradiction { what: "kinds" });
     }
     Ok(())
-}
-
-/// The sequences that carry an event: those of the span without an account.
-fn event_seqs(header: &BlockHeader) -> impl Iterator<Item = Seq> + '_ {
-    let mut at = header.range().start;
-    let gaps = header.accounts.iter().map(move |account| {
-        let gap = at..account.range.start;
-        at = account.range.end;
-        gap
-    });
-    let after = header.accounts.last().map_or(header.range().start, |account| account.range.end);
-    gaps.flatten().chain(after..header.range().end)
 }

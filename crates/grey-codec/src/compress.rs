@@ -4,22 +4,49 @@ use std::borrow::Cow;
 use std::io::{self, Write};
 
 use grey_model::Compression;
+use lz4::block::CompressionMode;
 
 use crate::columns::Payload;
 use crate::error::CodecError;
 
-/// Zstandard's default: the level that measured best for columns (see decision record 0003).
-const ZSTD_LEVEL: i32 = 3;
+/// How much time a block's compression may take. Readers need not know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Effort {
+    /// Zstandard level 1: for sites short of processor time.
+    Fast,
+    /// Zstandard level 3: what measured best for columns (see decision record 0003).
+    #[default]
+    Normal,
+    /// Zstandard level 12, LZ4's search for the best match: for what waits anyway.
+    Hard,
+}
+
+impl Effort {
+    fn zstd_level(self) -> i32 {
+        match self {
+            Self::Fast => 1,
+            Self::Normal => 3,
+            Self::Hard => 12,
+        }
+    }
+
+    fn lz4_mode(self) -> Option<CompressionMode> {
+        match self {
+            Self::Fast | Self::Normal => None,
+            Self::Hard => Some(CompressionMode::HIGHCOMPRESSION(9)),
+        }
+    }
+}
 
 /// Columns shorter than this share a Zstandard block with their neighbours: a block has its own table of codes.
 const ZSTD_COLUMN_BYTES_MIN: usize = 1024;
 
 /// Compresses a payload as asked, or leaves it when that does not make it smaller.
-pub(crate) fn compress(method: Compression, payload: &Payload) -> (Compression, Cow<'_, [u8]>) {
+pub(crate) fn compress(method: Compression, effort: Effort, payload: &Payload) -> (Compression, Cow<'_, [u8]>) {
     let smaller = match method {
         Compression::None => None,
-        Compression::Lz4 => lz4::block::compress(&payload.bytes, None, false).ok(),
-        Compression::Zstd => zstd_columns(payload).ok(),
+        Compression::Lz4 => lz4::block::compress(&payload.bytes, effort.lz4_mode(), false).ok(),
+        Compression::Zstd => zstd_columns(payload, effort).ok(),
     };
     match smaller.filter(|bytes| bytes.len() < payload.bytes.len()) {
         Some(bytes) => (method, Cow::Owned(bytes)),
@@ -28,8 +55,9 @@ pub(crate) fn compress(method: Compression, payload: &Payload) -> (Compression, 
 }
 
 /// One Zstandard frame with a block boundary between columns, so that each is coded by its own statistics.
-fn zstd_columns(payload: &Payload) -> io::Result<Vec<u8>> {
-    let mut encoder = zstd::stream::write::Encoder::new(Vec::with_capacity(payload.bytes.len() / 2), ZSTD_LEVEL)?;
+fn zstd_columns(payload: &Payload, effort: Effort) -> io::Result<Vec<u8>> {
+    let mut encoder =
+        zstd::stream::write::Encoder::new(Vec::with_capacity(payload.bytes.len() / 2), effort.zstd_level())?;
     encoder.set_pledged_src_size(Some(payload.bytes.len() as u64))?;
     encoder.include_contentsize(false)?;
     let mut start = 0;

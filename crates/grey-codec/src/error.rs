@@ -33,6 +33,12 @@ pub enum CodecError {
         /// Bytes before compression, as the header says.
         expected: u32,
     },
+    /// The block holds opaque byte strings where events were expected.
+    #[error("the block holds opaque payloads and no events; read it with raw_payloads")]
+    OpaquePayloads,
+    /// The block holds events where opaque byte strings were expected.
+    #[error("the block holds events and no opaque payloads; read it with decode_block")]
+    EventPayload,
     /// Header and payload contradict each other.
     #[error("the payload contradicts its header: {what}")]
     Contradiction {

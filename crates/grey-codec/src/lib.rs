@@ -6,7 +6,8 @@
 //!   edge's intake log holds;
 //! - a **block** is a run of one lane's sequences as compressed columns: what
 //!   travels from the site's disk to the coordinator, made by a
-//!   [`BlockBuilder`] and read by [`decode_block`].
+//!   [`BlockBuilder`] and read by [`decode_block`]. A [`RawBuilder`] makes
+//!   blocks of opaque byte strings, read by [`raw_payloads`].
 //!
 //! Both are written down byte by byte in `docs/design/row-format.md` and
 //! `docs/design/block-format.md`. Every decoder here is a total function:
@@ -21,19 +22,23 @@ mod builder;
 mod columns;
 mod compress;
 mod error;
+mod frame;
 mod id_column;
 mod id_form;
 mod limit;
 mod number;
 mod payload;
+mod raw;
 pub mod row;
 mod table;
 mod time_column;
 
 pub use block::{SeqEvent, decode_block, decode_payload};
 pub use builder::BlockBuilder;
+pub use compress::Effort;
 pub use error::CodecError;
 pub use limit::{FIELDS_MAX, LimitError, check};
+pub use raw::{RAW_PAYLOAD_BYTES_MAX, RawBuilder, RawPayloads, raw_payloads};
 
 #[cfg(test)]
 mod tests;

@@ -12,6 +12,18 @@ use crate::id::Seq;
 #[serde(transparent)]
 pub struct RuleId(pub u16);
 
+impl RuleId {
+    /// Not a rule of the site: a full outbox folded the reading into an aggregate.
+    pub const ROLLED_UP: Self = Self(65_535);
+    /// Not a rule of the site: a full outbox kept only a sample of the readings.
+    pub const THINNED: Self = Self(65_534);
+
+    /// True for numbers that no rule of a site may have.
+    pub fn is_reserved(self) -> bool {
+        self >= Self::THINNED
+    }
+}
+
 /// What became of a sequence that travels without its event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -52,6 +64,8 @@ impl Disposition {
 impl fmt::Display for Disposition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Reduced(RuleId::ROLLED_UP) => f.write_str("rolled up on overflow"),
+            Self::Reduced(RuleId::THINNED) => f.write_str("sampled on overflow"),
             Self::Reduced(RuleId(rule)) => write!(f, "reduced by rule {rule}"),
             Self::Deduplicated => f.write_str("deduplicated"),
             Self::DroppedOverflow => f.write_str("dropped: buffer full"),
@@ -78,5 +92,25 @@ impl Account {
     /// True for a run of no sequences.
     pub fn is_empty(&self) -> bool {
         self.range.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reserved_rules_say_what_happened_and_survive_the_wire() {
+        let cases = [
+            (RuleId(7), "reduced by rule 7", false),
+            (RuleId::THINNED, "sampled on overflow", true),
+            (RuleId::ROLLED_UP, "rolled up on overflow", true),
+        ];
+        for (rule, text, reserved) in cases {
+            let disposition = Disposition::Reduced(rule);
+            let (kind, number) = disposition.to_wire();
+            assert_eq!(Disposition::from_wire(kind, number), Some(disposition));
+            assert_eq!((disposition.to_string().as_str(), rule.is_reserved()), (text, reserved));
+        }
     }
 }

@@ -1,8 +1,10 @@
 //! What a tier knows about its link to the tier above: how long to wait before
-//! the next attempt ([`Backoff`]) and how well the link does ([`Link`]).
+//! the next attempt ([`Backoff`]), how well the link does ([`Link`]), what it
+//! may carry ([`Budget`], [`Schedule`]) and how much keeps it full ([`RateEstimate`]).
 //!
-//! Pure state machines: time comes in as monotonic milliseconds, randomness as
-//! a seed, and what changed goes out as a value. Sockets, clocks and the
+//! Pure state machines: time comes in as monotonic milliseconds (Unix
+//! milliseconds where a calendar is meant), randomness as a seed, and what
+//! changed goes out as a value. Sockets, clocks and the
 //! uplink protocol live above.
 //!
 //! ```
@@ -21,7 +23,13 @@
 //! ```
 
 mod backoff;
+mod budget;
 mod link;
+mod rate;
+mod schedule;
 
 pub use backoff::{Backoff, BackoffConfig};
+pub use budget::{Budget, BudgetConfig, BudgetError, BudgetLimit, BudgetUsage, BudgetWait};
 pub use link::{Cause, Health, Link, LinkConfig, LinkState, Transition};
+pub use rate::{RateEstimate, SentMark};
+pub use schedule::{Schedule, ScheduleError, Window};

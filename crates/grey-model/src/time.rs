@@ -21,7 +21,7 @@ pub struct TimeError {
 
 /// Days from 1970-01-01 to a date of the proleptic Gregorian calendar.
 /// Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", `days_from_civil`.
-fn days_from_date(year: i64, month: i64, day: i64) -> i64 {
+pub fn days_from_date(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let era = year.div_euclid(400);
     let year_of_era = year.rem_euclid(400);
@@ -30,7 +30,7 @@ fn days_from_date(year: i64, month: i64, day: i64) -> i64 {
 }
 
 /// The inverse of [`days_from_date`]: year, month, day.
-fn date_from_days(days: i64) -> (i64, i64, i64) {
+pub fn date_from_days(days: i64) -> (i64, i64, i64) {
     let days = days + 719_468;
     let era = days.div_euclid(146_097);
     let day_of_era = days.rem_euclid(146_097);

@@ -373,6 +373,7 @@ fn core_config(config: &EdgeConfig, rules: Arc<RuleSet>) -> CoreConfig {
         queue: QueueConfig {
             bytes_max: config.queue_bytes_max(),
             segment_bytes_max: config.queue.segment_bytes.bytes(),
+            ..QueueConfig::default()
         },
         intake_retention_ms: config.storage.intake_retention.as_millis() as i64,
         intake_bytes_max: config.storage.intake_max_bytes.bytes(),

@@ -13,10 +13,20 @@
 //!
 //! Example: `examples/outbox.rs`.
 
+mod fold;
+mod ladder;
 mod lane;
+mod lease;
 mod queue;
 mod reader;
+mod receipt;
+mod strata;
 
+pub use fold::{Applied, FoldJob, Folded};
+pub use ladder::{HYSTERESIS_PERCENT, Ladder, Level, Step};
 pub use lane::{LaneState, Life, Pending};
-pub use queue::{Queue, QueueConfig, QueueError, QueueState, Repair};
+pub use lease::UplinkReader;
+pub use queue::{Admission, OnFull, Queue, QueueConfig, QueueError, QueueState, Repair};
 pub use reader::{LostBlocks, QueueReader};
+pub use receipt::{LEVEL_STREAM, RANGE_STREAM, Reason, Receipt, ReceiptKind};
+pub use strata::{Stratum, StratumStatus};

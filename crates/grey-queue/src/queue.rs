@@ -9,8 +9,13 @@ use grey_log::{Log, LogConfig, LogError};
 use grey_model::{BlockError, BlockHeader, Disposition, Lane, SiteId};
 use serde::{Deserialize, Serialize};
 
+use crate::fold::{Applied, FoldJob, Folded};
+use crate::ladder::{Ladder, Level, Step};
 use crate::lane::{LaneEnd, LaneState, Pending};
+use crate::lease::UplinkReader;
 use crate::reader::{Edges, QueueReader, Shared, receipt};
+use crate::receipt::{Receipt, ReceiptKind};
+use crate::strata::StratumStatus;
 
 /// Limits of an outbox.
 #[derive(Debug, Clone)]
@@ -19,12 +24,49 @@ pub struct QueueConfig {
     pub bytes_max: u64,
     /// Size of a log segment: the unit in which space comes back.
     pub segment_bytes_max: u64,
+    /// What becomes of each lane, by index, when the outbox is full.
+    pub on_full: [OnFull; 3],
+    /// Bytes of disk set aside, so that folds, receipts and checkpoints still have room
+    /// when the disk is full. Not counted as used.
+    pub reserve_bytes: u64,
 }
 
 impl Default for QueueConfig {
     fn default() -> Self {
-        Self { bytes_max: 1 << 30, segment_bytes_max: 16 << 20 }
+        Self {
+            bytes_max: 1 << 30,
+            segment_bytes_max: 16 << 20,
+            on_full: [OnFull::Block, OnFull::Block, OnFull::DropOldest],
+            reserve_bytes: 8 << 20,
+        }
     }
+}
+
+/// What becomes of a lane when the outbox is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnFull {
+    /// Producers wait. Nothing of the lane is ever thinned, rolled up or dropped.
+    #[default]
+    Block,
+    /// The oldest blocks make room.
+    DropOldest,
+    /// New events are accounted as dropped.
+    DropNewest,
+}
+
+/// What to do with a new event of a lane, as full as the outbox is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Admission {
+    /// Take it.
+    Take,
+    /// Take one reading of two, by a hash of the sequence; account for the other as
+    /// reduced by [`grey_model::RuleId::THINNED`]. Other kinds of events are taken.
+    Sample,
+    /// Account for it as [`Disposition::DroppedOverflow`].
+    DropNewest,
+    /// Let the producer wait.
+    Block,
 }
 
 /// Why the outbox could not do what was asked.
@@ -73,6 +115,10 @@ pub struct Queue {
     config: QueueConfig,
     lanes: [LaneLog; 3],
     reader: QueueReader,
+    ladder: Ladder,
+    receipts: Vec<Receipt>,
+    steps: u64,
+    disk_full: bool,
 }
 
 impl Queue {
@@ -99,7 +145,8 @@ impl Queue {
         let lanes = [open(Lane::Critical)?, open(Lane::Normal)?, open(Lane::Bulk)?];
         let logs = lanes.each_ref().map(|lane| lane.log.reader());
         let reader = QueueReader { site, logs, shared: Arc::new(Mutex::new(Shared::default())) };
-        let mut queue = Self { config, lanes, reader };
+        let (ladder, receipts) = (Ladder::default(), Vec::new());
+        let mut queue = Self { config, lanes, reader, ladder, receipts, steps: 0, disk_full: false };
         for lane in Lane::ALL {
             queue.catch_up(lane, &mut repairs)?;
         }
@@ -254,6 +301,69 @@ impl Queue {
     /// The limit in bytes.
     pub fn bytes_max(&self) -> u64 {
         self.config.bytes_max
+    }
+
+    /// How full the outbox is, as of the last [`Queue::observe`].
+    pub fn level(&self) -> Level {
+        self.ladder.level()
+    }
+
+    /// Looks at what is used and moves the level; a step is also a receipt.
+    pub fn observe(&mut self, now_ms: i64) -> Option<Step> {
+        let step = self.ladder.observe(self.bytes_on_disk(), self.config.bytes_max, self.disk_full)?;
+        self.steps += 1;
+        let id = format!("outbox-step-{}-{}", self.steps, step.to);
+        self.receipts.push(Receipt { id, at_ms: now_ms, kind: ReceiptKind::Step(step) });
+        Some(step)
+    }
+
+    /// What to do with a new event of a lane.
+    pub fn admission(&self, lane: Lane) -> Admission {
+        match (self.config.on_full[lane.index()], self.level()) {
+            (OnFull::Block, Level::Overflow) => Admission::Block,
+            (OnFull::DropNewest, Level::Overflow) => Admission::DropNewest,
+            (OnFull::DropOldest | OnFull::DropNewest, Level::Critical | Level::Emergency | Level::Overflow) => {
+                Admission::Sample
+            }
+            _ => Admission::Take,
+        }
+    }
+
+    /// A write, anywhere in the data directory, found the disk full: what was set aside is
+    /// let go and the outbox counts as full until [`Queue::observe`] finds room again.
+    pub fn disk_full(&mut self, now_ms: i64) -> Option<Step> {
+        self.disk_full = true;
+        self.observe(now_ms)
+    }
+
+    /// Work that stored blocks need, the most urgent first; `None` when there is none.
+    pub fn next_fold(&mut self) -> Option<FoldJob> {
+        None
+    }
+
+    /// Takes over what a job made: durable once this returns.
+    pub fn apply(&mut self, folded: Folded) -> Result<Applied, QueueError> {
+        Ok(folded.applied)
+    }
+
+    /// True when a checkpoint now would give back space that is needed, or lets folds go on.
+    pub fn wants_reclaim(&self) -> bool {
+        false
+    }
+
+    /// What there is to tell: changes of level and affected ranges since the last time.
+    pub fn take_receipts(&mut self) -> Vec<Receipt> {
+        std::mem::take(&mut self.receipts)
+    }
+
+    /// The uplink's view.
+    pub fn uplink(&self) -> UplinkReader {
+        UplinkReader::new(self.reader.clone())
+    }
+
+    /// What every stratum of every lane holds.
+    pub fn strata(&self) -> Vec<StratumStatus> {
+        Vec::new()
     }
 
     /// When the oldest waiting block was closed, Unix ms.

@@ -91,7 +91,7 @@ impl QueueReader {
             Ok(block) => {
                 Ok(block.map(|block| Found { position: from, block, stands_for_lost: false, is_empty: false }))
             }
-            Err(LogError::Damaged { lost, path, offset }) => {
+            Err(LogError::Damaged { lost, path, offset, .. }) => {
                 let reason = format!("{} is damaged at offset {offset}", path.display());
                 self.lost(lane, from..lost.end.max(from + 1), &edges, reason).map(Some)
             }

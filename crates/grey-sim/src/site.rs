@@ -144,7 +144,11 @@ impl Site {
         });
         let config = CoreConfig {
             lanes,
-            queue: QueueConfig { bytes_max: plan.outbox_bytes_max, segment_bytes_max: plan.segment_bytes },
+            queue: QueueConfig {
+                bytes_max: plan.outbox_bytes_max,
+                segment_bytes_max: plan.segment_bytes,
+                ..QueueConfig::default()
+            },
             intake_retention_ms: 1_500,
             intake_segment_bytes: plan.segment_bytes,
             checkpoint_interval_ms: 900,

@@ -23,7 +23,7 @@ fn rules(forward: Forward) -> Arc<RuleSet> {
 
 fn config(forward: Forward) -> CoreConfig {
     CoreConfig {
-        queue: QueueConfig { bytes_max: 8 << 20, segment_bytes_max: 16 << 10 },
+        queue: QueueConfig { bytes_max: 8 << 20, segment_bytes_max: 16 << 10, ..QueueConfig::default() },
         intake_segment_bytes: 16 << 10,
         intake_retention_ms: 60_000,
         ..CoreConfig::new(SiteId::new("site-1").unwrap(), rules(forward))

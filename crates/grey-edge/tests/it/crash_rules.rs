@@ -50,7 +50,7 @@ rules:
 fn config() -> CoreConfig {
     let rules = RuleSet::compile(&Rules::from_yaml(RULES).unwrap(), &NoModels).unwrap();
     CoreConfig {
-        queue: QueueConfig { bytes_max: 64 << 20, segment_bytes_max: 64 << 10 },
+        queue: QueueConfig { bytes_max: 64 << 20, segment_bytes_max: 64 << 10, ..QueueConfig::default() },
         intake_segment_bytes: 64 << 10,
         intake_retention_ms: 600_000,
         // Two hours of the day: a crash replays up to 120 records.

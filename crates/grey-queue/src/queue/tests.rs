@@ -39,7 +39,8 @@ fn block(lane: Lane, first_seq: u64, events: u32, reduced: u32) -> (BlockHeader,
 
 fn open(disk: &SimDisk, state: Option<QueueState>) -> (Queue, Vec<Repair>) {
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
-    let config = QueueConfig { bytes_max: 1 << 20, segment_bytes_max: 4096 };
+    let config =
+        QueueConfig { bytes_max: 1 << 20, segment_bytes_max: 4096, reserve_bytes: 0, ..QueueConfig::default() };
     Queue::open(&disk, Path::new(DIR), site(), config, state).unwrap()
 }
 

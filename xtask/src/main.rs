@@ -22,6 +22,7 @@ mod spdx;
 mod suite;
 mod tidy;
 mod torture;
+mod torture_outbox;
 mod workspace;
 
 use std::process::ExitCode;
@@ -57,6 +58,8 @@ enum Task {
     Fuzz(fuzz::Options),
     /// Send a million events through real processes that are killed again and again
     Torture(torture::Options),
+    /// Kill an edge agent on a small disk that fills up, a thousand times, and compare the books
+    TortureOutbox(torture_outbox::Options),
     /// Kill an edge agent during a recorded day and compare what left it with an undisturbed run
     CrashRules(crash_rules::Options),
     /// Install the programs that a benchmark or check compares with (Debian packages)
@@ -75,6 +78,7 @@ fn main() -> ExitCode {
         Task::Bench(options) => bench::run(&options),
         Task::Fuzz(options) => fuzz::run(&options),
         Task::Torture(options) => torture::run(&options),
+        Task::TortureOutbox(options) => torture_outbox::run(&options),
         Task::CrashRules(options) => crash_rules::run(&options),
         Task::Setup(options) => setup::run(&options),
     };

@@ -16,7 +16,7 @@ use crate::federation::{self, Binaries, Federation, Forward, Node, Scratch, Site
 use crate::plant::{Pace, Plant, Profile};
 
 /// The site sends every reading up, so that each can be looked for by its id.
-const SITE: SitePlan = SitePlan { name: "tortured", forward: Forward::Raw };
+const SITE: SitePlan = SitePlan::new("tortured", Forward::Raw);
 const HUB_NODES: u64 = 3;
 /// How long a killed process stays away.
 const AWAY: Duration = Duration::from_millis(300);

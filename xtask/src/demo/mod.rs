@@ -23,10 +23,10 @@ use crate::federation::{Binaries, Federation, Forward, Scratch, SitePlan};
 const HUB_NODES: u64 = 3;
 /// The sites. The one that is hurt most sends every reading up, so that each
 /// can be checked by its id at the coordinator.
-const SITES: [SitePlan; 3] = [
-    SitePlan { name: "plant-north", forward: Forward::Raw },
-    SitePlan { name: "plant-south", forward: Forward::Aggregates },
-    SitePlan { name: "plant-west", forward: Forward::Aggregates },
+static SITES: [SitePlan; 3] = [
+    SitePlan::new("plant-north", Forward::Raw),
+    SitePlan::new("plant-south", Forward::Aggregates),
+    SitePlan::new("plant-west", Forward::Aggregates),
 ];
 
 /// How the demo runs.

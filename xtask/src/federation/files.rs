@@ -51,7 +51,8 @@ pub(crate) fn edge(site: &SitePlan, hub: &[Member], http: SocketAddr, mqtt: Sock
       - type: aggregate
         interval: 10s
         fields: [avg, min, max, count]
-"#,
+{more}"#,
+        more = site.more,
         name = site.name,
         addresses = addresses.join(", "),
         forward = site.forward.as_str(),

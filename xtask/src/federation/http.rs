@@ -24,7 +24,21 @@ pub(crate) struct Answer {
 
 /// `GET path` on a connection of its own.
 pub(crate) async fn get(address: SocketAddr, path: &str) -> Result<Answer> {
-    tokio::time::timeout(ANSWER_WITHIN, exchange(address, path))
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nAccept: */*\r\nConnection: close\r\n\r\n");
+    answered(address, path, request.as_bytes()).await
+}
+
+/// `POST path` on a connection of its own.
+pub(crate) async fn post(address: SocketAddr, path: &str, content_type: &str, body: &[u8]) -> Result<Answer> {
+    let length = body.len();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+    );
+    answered(address, path, &[head.as_bytes(), body].concat()).await
+}
+
+async fn answered(address: SocketAddr, path: &str, request: &[u8]) -> Result<Answer> {
+    tokio::time::timeout(ANSWER_WITHIN, exchange(address, request))
         .await
         .with_context(|| format!("http://{address}{path} did not answer in {ANSWER_WITHIN:?}"))?
         .with_context(|| format!("http://{address}{path}"))
@@ -45,10 +59,9 @@ pub(crate) fn escaped(value: &str) -> String {
     value.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
 }
 
-async fn exchange(address: SocketAddr, path: &str) -> Result<Answer> {
+async fn exchange(address: SocketAddr, request: &[u8]) -> Result<Answer> {
     let mut stream = TcpStream::connect(address).await?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nAccept: */*\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await?;
+    stream.write_all(request).await?;
     let mut bytes = Vec::new();
     stream.take(ANSWER_BYTES_MAX).read_to_end(&mut bytes).await?;
     parse(&bytes)

@@ -73,6 +73,17 @@ pub(crate) struct SitePlan {
     pub(crate) name: &'static str,
     /// What it sends up.
     pub(crate) forward: Forward,
+    /// Where its data is kept; a folder beside its configuration if nothing is said.
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Further lines of its configuration, below `edge`.
+    pub(crate) more: &'static str,
+}
+
+impl SitePlan {
+    /// A site as most are.
+    pub(crate) const fn new(name: &'static str, forward: Forward) -> Self {
+        Self { name, forward, data_dir: None, more: "" }
+    }
 }
 
 /// One member of a group: where it listens.
@@ -187,7 +198,8 @@ impl Federation {
             let path = folder.join(format!("{}.yaml", site.name));
             std::fs::write(&path, files::edge(site, &members, http, mqtt))?;
             let mut process = Process::new(site.name, binaries.named("edge-agent"), folder);
-            process.arg("--config").arg(path).arg("--data-dir").arg(folder.join(site.name));
+            let data_dir = site.data_dir.clone().unwrap_or_else(|| folder.join(site.name));
+            process.arg("--config").arg(path).arg("--data-dir").arg(data_dir);
             process.start()?;
             let link = to_hub.get(site.name).context("every site has a link")?;
             edges.push(Edge { name: site.name, forward: site.forward, process, http, mqtt, link });

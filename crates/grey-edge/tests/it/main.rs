@@ -1,3 +1,4 @@
 //! Integration tests of the edge.
 
 mod crash_rules;
+mod damage;

@@ -9,6 +9,7 @@ use crate::compress::{Effort, compress};
 use crate::error::CodecError;
 use crate::frame::{Content, Frame};
 use crate::limit::check;
+use crate::paged::{self, PAGE_EVENTS};
 
 /// Builds the blocks of one lane, one after the other, without a gap between their sequences.
 ///
@@ -101,15 +102,14 @@ impl BlockBuilder {
         if self.span() == 0 {
             return None;
         }
-        let payload = if self.events() == 0 { Payload::default() } else { self.columns.encode() };
-        let (compression, stored) = compress(self.compression, self.effort, &payload);
+        let (compression, raw_len, stored) = self.encode();
         let content = Content {
             events: self.events(),
             kinds: self.kinds,
             time_min_ms: self.time_min_ms,
             time_max_ms: self.time_max_ms,
             compression,
-            raw_len: payload.bytes.len(),
+            raw_len,
             payload: &stored,
         };
         let block = self.frame.finish(&content, stamp, intake);
@@ -118,5 +118,16 @@ impl BlockBuilder {
         self.time_max_ms = 0;
         self.columns.clear();
         Some(block)
+    }
+
+    /// The payload as stored, how it is compressed as a whole and its length before that.
+    fn encode(&mut self) -> (Compression, usize, Vec<u8>) {
+        if self.columns.len() > PAGE_EVENTS {
+            let stored = paged::encode(&mut self.columns, self.compression, self.effort);
+            return (Compression::None, stored.len(), stored);
+        }
+        let payload = if self.events() == 0 { Payload::default() } else { self.columns.encode() };
+        let (compression, stored) = compress(self.compression, self.effort, &payload);
+        (compression, payload.bytes.len(), stored.into_owned())
     }
 }

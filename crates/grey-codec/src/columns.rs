@@ -5,11 +5,15 @@
 //! so that each value stands beside the one that predicts it; the layout is
 //! in `docs/design/block-format.md`.
 
+use std::ops::Range;
+
+use grey_model::limits::BLOCK_EVENTS_MAX;
 use grey_model::{Event, Stamp, Value, Writer};
 use hashbrown::HashTable;
 
 use crate::id_column::IdWriter;
 use crate::number::NumberWriter;
+use crate::paged::PAGE_EVENTS;
 use crate::table::{ListTable, StringTable, hash};
 use crate::time_column::{Times, write_stamps};
 
@@ -77,7 +81,6 @@ struct Series {
     shape: Shape,
     /// Place in the table of field lists.
     fields: u32,
-    events: u32,
     /// The series that followed when this one was met last.
     followed_by: u32,
 }
@@ -99,18 +102,19 @@ struct Cell {
 }
 
 /// Most payload bytes that an event takes beside names, ids, texts and vectors: series 3, stamp 7 and 4,
-/// uncertainty 6, time 10, quality 1, attributes 3, form of id 1, value 10.
-const CELL_BYTES_MAX: usize = 45;
-/// Most payload bytes of a series: its tag and four places, its mean interval, the tag of its values.
-const SERIES_BYTES_MAX: usize = 1 + 4 * 4 + 10 + 1;
+/// uncertainty 6, time 10, quality 1, attributes 3, form of id 1, value 10; and its part of what a series
+/// takes in every page, a mean interval of 10 between two and more events and a tag of 1.
+const CELL_BYTES_MAX: usize = 45 + 6;
+/// Most payload bytes of a series: its tag and four places.
+const SERIES_BYTES_MAX: usize = 1 + 4 * 4;
 /// Most payload bytes of a string's length and of one mention in a list.
 const ENTRY_BYTES_MAX: usize = 8;
 /// Most payload bytes of an id beside its text.
 const ID_BYTES_MAX: usize = 24;
 /// Most payload bytes of a number in a column of its own.
 const NUMBER_BYTES_MAX: usize = 11;
-/// Layout, flags, counts and stream headers.
-const FIXED_BYTES_MAX: usize = 128;
+/// Layout, counts, and for each page its entry in the directory, flags and stream headers.
+const FIXED_BYTES_MAX: usize = 128 + 64 * (BLOCK_EVENTS_MAX as usize / PAGE_EVENTS);
 
 /// Collects events and writes them as columns.
 #[derive(Debug)]
@@ -120,14 +124,12 @@ pub(crate) struct Columns {
     field_lists: ListTable,
     series: Vec<Series>,
     series_index: HashTable<u32>,
-    series_codes: Vec<u8>,
     last_series: u32,
     cells: Vec<Cell>,
     ids: String,
     texts: String,
     samples: Vec<u64>,
     list: Vec<u32>,
-    flags: u8,
     bytes_max: usize,
 }
 
@@ -139,14 +141,12 @@ impl Columns {
             field_lists: ListTable::default(),
             series: Vec::new(),
             series_index: HashTable::new(),
-            series_codes: Vec::new(),
             last_series: NO_SERIES,
             cells: Vec::new(),
             ids: String::new(),
             texts: String::new(),
             samples: Vec::new(),
             list: Vec::new(),
-            flags: 0,
             bytes_max: FIXED_BYTES_MAX,
         }
     }
@@ -195,14 +195,10 @@ impl Columns {
                 let start = self.ids.len() as u32;
                 self.ids.push_str(id);
                 self.bytes_max += id.len() + ID_BYTES_MAX;
-                self.flags |= HAS_IDS;
                 (start, id.len() as u32)
             }
         };
         let quality = event.quality as u8;
-        if quality != 0 {
-            self.flags |= HAS_QUALITIES;
-        }
         let word = self.word_of(&event.value);
         self.bytes_max += CELL_BYTES_MAX;
         self.cells.push(Cell {
@@ -229,33 +225,29 @@ impl Columns {
         self.field_lists.clear();
         self.series.clear();
         self.series_index.clear();
-        self.series_codes.clear();
         self.last_series = NO_SERIES;
         self.cells.clear();
         self.ids.clear();
         self.texts.clear();
         self.samples.clear();
-        self.flags = 0;
         self.bytes_max = FIXED_BYTES_MAX;
     }
 
     fn series_of(&mut self, event: &Event) -> u32 {
         let expected = self.series.get(self.last_series as usize).map_or(NO_SERIES, |last| last.followed_by);
-        let (code, at) = if expected != NO_SERIES && self.is_of(expected, event) {
-            (SERIES_EXPECTED, expected)
+        let at = if expected != NO_SERIES && self.is_of(expected, event) {
+            expected
         } else {
             let hash = series_hash(event);
             match self.series_index.find(hash, |&at| self.is_of(at, event)) {
-                Some(&at) => (SERIES_BASE + u64::from(at), at),
-                None => (SERIES_NEW, self.add_series(event, hash)),
+                Some(&at) => at,
+                None => self.add_series(event, hash),
             }
         };
-        self.series_codes.put_varint(code);
         if let Some(last) = self.series.get_mut(self.last_series as usize) {
             last.followed_by = at;
         }
         self.last_series = at;
-        self.series[at as usize].events += 1;
         at
     }
 
@@ -297,7 +289,6 @@ impl Columns {
                 }
                 _ => 0,
             },
-            events: 0,
             followed_by: NO_SERIES,
         };
         self.bytes_max += SERIES_BYTES_MAX;
@@ -324,7 +315,6 @@ impl Columns {
         if event.attributes.is_empty() {
             return 0;
         }
-        self.flags |= HAS_ATTRIBUTES;
         let mut list = std::mem::take(&mut self.list);
         list.clear();
         for (name, value) in &event.attributes {
@@ -364,80 +354,62 @@ impl Columns {
         }
     }
 
-    /// Writes the payload and the places where its statistics change. The
-    /// columns must be cleared afterwards.
+    /// Writes the payload of layout 1 and the places where its statistics
+    /// change. The columns must be cleared afterwards.
     pub(crate) fn encode(&mut self) -> Payload {
-        let lens: Vec<u32> = self.series.iter().map(|series| series.events).collect();
-        let order = self.order();
-        let ids = self.encode_ids(&order, &lens);
-        let mut payload = Payload { bytes: Vec::with_capacity(self.cells.len() * 16 + 256), cuts: Vec::new() };
-        let Payload { bytes: out, cuts } = &mut payload;
+        let page = self.encode_page(0..self.len(), 0);
+        let mut payload = Payload { bytes: Vec::with_capacity(page.columns.bytes.len() + 1024), cuts: Vec::new() };
+        payload.bytes.extend_from_slice(&[LAYOUT, page.flags]);
+        self.encode_tables(&mut payload.bytes);
+        let start = payload.bytes.len();
+        payload.cuts.push(start);
+        payload.cuts.extend(page.columns.cuts.iter().map(|cut| start + cut));
+        payload.bytes.extend_from_slice(&page.columns.bytes);
+        payload
+    }
+
+    /// Writes the columns of some of the events, of which `known` series were met before. May add prefixes of ids
+    /// to the strings.
+    pub(crate) fn encode_page(&mut self, events: Range<usize>, known: u32) -> Page {
+        let cells = &self.cells[events];
+        let mut columns = Payload { bytes: Vec::with_capacity(cells.len() * 16 + 256), cuts: Vec::new() };
+        let Payload { bytes: out, cuts } = &mut columns;
         let mut cut = |at| cuts.push(at);
-        out.push(LAYOUT);
-        out.push(self.flags);
-        self.encode_tables(out);
+        let (lens, known) = write_series_codes(cells, self.series.len(), known, out);
+        let order = order_of(cells, &lens);
         cut(out.len());
-        out.extend_from_slice(&self.series_codes);
-        cut(out.len());
-        write_stamps(self.cells.iter().map(|cell| cell.stamp), out, &mut cut);
-        let times: Vec<i64> = self.cells.iter().map(|cell| cell.time_ms).collect();
-        let stamps: Vec<i64> = self.cells.iter().map(|cell| cell.stamp.unix_ms()).collect();
+        write_stamps(cells.iter().map(|cell| cell.stamp), out, &mut cut);
+        let times: Vec<i64> = cells.iter().map(|cell| cell.time_ms).collect();
+        let stamps: Vec<i64> = cells.iter().map(|cell| cell.stamp.unix_ms()).collect();
         Times { arrival: &times, stamps: &stamps, order: &order, lens: &lens }.write(out);
         cut(out.len());
-        if self.flags & HAS_QUALITIES != 0 {
-            out.extend(order.iter().map(|&at| self.cells[at as usize].quality));
+        let mut flags = 0;
+        if cells.iter().any(|cell| cell.quality != 0) {
+            flags |= HAS_QUALITIES;
+            out.extend(order.iter().map(|&at| cells[at as usize].quality));
         }
-        if self.flags & HAS_ATTRIBUTES != 0 {
-            self.encode_attributes(&order, &lens, out);
+        if cells.iter().any(|cell| cell.attributes != 0) {
+            flags |= HAS_ATTRIBUTES;
+            write_attributes(cells, &order, &lens, out);
         }
         cut(out.len());
-        if self.flags & HAS_IDS != 0 {
-            ids.write(out, &mut cut);
+        if cells.iter().any(|cell| cell.id_len != NO_ID) {
+            flags |= HAS_IDS;
+            encode_ids(cells, &self.ids, &order, &lens, &mut self.strings).write(out, &mut cut);
         }
-        let (numbers, text) = self.encode_values(&order, &lens);
+        let (numbers, text) = self.encode_values(cells, &order, &lens);
         numbers.write_wide(out, &mut cut);
         out.put_blob(text.as_bytes());
         cut(out.len());
         out.extend_from_slice(&numbers.narrow);
         cut(out.len());
-        payload
+        let (time_min_ms, time_max_ms) =
+            times.iter().fold((i64::MAX, i64::MIN), |(min, max), &time| (min.min(time), max.max(time)));
+        Page { flags, columns, known, time_min_ms, time_max_ms }
     }
 
-    /// The places of the events, series by series.
-    fn order(&self) -> Vec<u32> {
-        let mut next = Vec::with_capacity(self.series.len());
-        let mut start = 0;
-        for series in &self.series {
-            next.push(start);
-            start += series.events;
-        }
-        let mut order = vec![0_u32; self.cells.len()];
-        for (at, cell) in self.cells.iter().enumerate() {
-            let next = &mut next[cell.series as usize];
-            order[*next as usize] = at as u32;
-            *next += 1;
-        }
-        order
-    }
-
-    fn encode_ids(&mut self, order: &[u32], lens: &[u32]) -> IdWriter {
-        let mut ids = IdWriter::default();
-        if self.flags & HAS_IDS == 0 {
-            return ids;
-        }
-        for series in groups(order, lens) {
-            ids.start_series();
-            for &at in series {
-                let cell = &self.cells[at as usize];
-                let start = cell.id_start as usize;
-                let id = (cell.id_len != NO_ID).then(|| &self.ids[start..start + cell.id_len as usize]);
-                ids.push(id, &mut self.strings);
-            }
-        }
-        ids
-    }
-
-    fn encode_tables(&self, out: &mut Vec<u8>) {
+    /// Appends strings, lists and series; every page must have been encoded before.
+    pub(crate) fn encode_tables(&self, out: &mut Vec<u8>) {
         out.put_varint(self.strings.len() as u64);
         self.strings.lengths().for_each(|len| out.put_varint(len.into()));
         out.extend_from_slice(self.strings.text().as_bytes());
@@ -465,25 +437,13 @@ impl Columns {
         }
     }
 
-    fn encode_attributes(&self, order: &[u32], lens: &[u32], out: &mut Vec<u8>) {
-        for series in groups(order, lens) {
-            let mut last = 0;
-            for &at in series {
-                let attributes = self.cells[at as usize].attributes;
-                // 0 for the same as before, else the place plus one.
-                out.put_varint(if attributes == last { 0 } else { u64::from(attributes) + 1 });
-                last = attributes;
-            }
-        }
-    }
-
-    fn encode_values(&self, order: &[u32], lens: &[u32]) -> (NumberWriter, String) {
+    fn encode_values(&self, cells: &[Cell], order: &[u32], lens: &[u32]) -> (NumberWriter, String) {
         let mut numbers = NumberWriter::default();
         let mut text = String::new();
         let mut floats: Vec<u64> = Vec::new();
         let mut integers: Vec<i64> = Vec::new();
         for (series, places) in self.series.iter().zip(groups(order, lens)) {
-            let words = places.iter().map(|&at| self.cells[at as usize].word);
+            let words = places.iter().map(|&at| cells[at as usize].word);
             let parts = words.clone().map(|word| ((word >> 32) as usize, word as u32 as usize));
             match series.shape {
                 Shape::Number => {
@@ -528,11 +488,97 @@ impl Columns {
     }
 }
 
+/// The columns of a run of events.
+#[derive(Debug)]
+pub(crate) struct Page {
+    /// Which columns there are.
+    pub(crate) flags: u8,
+    pub(crate) columns: Payload,
+    /// Series met up to the end of the page.
+    pub(crate) known: u32,
+    pub(crate) time_min_ms: i64,
+    pub(crate) time_max_ms: i64,
+}
+
 /// Payload bytes, and where in them one column ends and another begins.
 #[derive(Debug, Default)]
 pub(crate) struct Payload {
     pub(crate) bytes: Vec<u8>,
     pub(crate) cuts: Vec<usize>,
+}
+
+impl Payload {
+    /// Puts a byte in front.
+    pub(crate) fn prepend(&mut self, byte: u8) {
+        self.bytes.insert(0, byte);
+        self.cuts.iter_mut().for_each(|cut| *cut += 1);
+    }
+}
+
+/// Appends the series of each event, and returns the events of each series and how many of these are known now.
+fn write_series_codes(cells: &[Cell], series: usize, mut known: u32, out: &mut Vec<u8>) -> (Vec<u32>, u32) {
+    let mut lens = vec![0_u32; series];
+    let mut followed_by = vec![NO_SERIES; series];
+    let mut last = NO_SERIES;
+    for &Cell { series: at, .. } in cells {
+        let expected = followed_by.get(last as usize).copied().unwrap_or(NO_SERIES);
+        if at == expected {
+            out.put_varint(SERIES_EXPECTED);
+        } else if at >= known {
+            known += 1;
+            out.put_varint(SERIES_NEW);
+        } else {
+            out.put_varint(SERIES_BASE + u64::from(at));
+        }
+        if let Some(follower) = followed_by.get_mut(last as usize) {
+            *follower = at;
+        }
+        lens[at as usize] += 1;
+        last = at;
+    }
+    (lens, known)
+}
+
+/// The places of the events, series by series.
+fn order_of(cells: &[Cell], lens: &[u32]) -> Vec<u32> {
+    let mut next = Vec::with_capacity(lens.len());
+    let mut start = 0;
+    for &len in lens {
+        next.push(start);
+        start += len;
+    }
+    let mut order = vec![0_u32; cells.len()];
+    for (at, cell) in cells.iter().enumerate() {
+        let next = &mut next[cell.series as usize];
+        order[*next as usize] = at as u32;
+        *next += 1;
+    }
+    order
+}
+
+fn encode_ids(cells: &[Cell], text: &str, order: &[u32], lens: &[u32], strings: &mut StringTable) -> IdWriter {
+    let mut ids = IdWriter::default();
+    for series in groups(order, lens) {
+        ids.start_series();
+        for &at in series {
+            let cell = &cells[at as usize];
+            let start = cell.id_start as usize;
+            ids.push((cell.id_len != NO_ID).then(|| &text[start..start + cell.id_len as usize]), strings);
+        }
+    }
+    ids
+}
+
+fn write_attributes(cells: &[Cell], order: &[u32], lens: &[u32], out: &mut Vec<u8>) {
+    for series in groups(order, lens) {
+        let mut last = 0;
+        for &at in series {
+            let attributes = cells[at as usize].attributes;
+            // 0 for the same as before, else the place plus one.
+            out.put_varint(if attributes == last { 0 } else { u64::from(attributes) + 1 });
+            last = attributes;
+        }
+    }
 }
 
 /// Splits `order` into its series.

@@ -6,7 +6,8 @@
 //!   edge's intake log holds;
 //! - a **block** is a run of one lane's sequences as compressed columns: what
 //!   travels from the site's disk to the coordinator, made by a
-//!   [`BlockBuilder`] and read by [`decode_block`]. A [`RawBuilder`] makes
+//!   [`BlockBuilder`] and read by [`decode_block`] as a whole or by a
+//!   [`BlockReader`] for a range of time. A [`RawBuilder`] makes
 //!   blocks of opaque byte strings, read by [`raw_payloads`].
 //!
 //! Both are written down byte by byte in `docs/design/row-format.md` and
@@ -27,13 +28,14 @@ mod id_column;
 mod id_form;
 mod limit;
 mod number;
+mod paged;
 mod payload;
 mod raw;
 pub mod row;
 mod table;
 mod time_column;
 
-pub use block::{SeqEvent, decode_block, decode_payload};
+pub use block::{BlockReader, SeqEvent, decode_block, decode_payload};
 pub use builder::BlockBuilder;
 pub use compress::Effort;
 pub use error::CodecError;

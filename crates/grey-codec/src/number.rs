@@ -75,7 +75,8 @@ impl NumberWriter {
         let plain = 64 - trailing + bits(varying).saturating_sub(trailing) * followers;
         let by_difference = 64 - trailing + by_difference.saturating_sub(trailing * followers);
         match decimal {
-            Some((places, cost)) if cost <= plain.min(by_difference) => {
+            // Decimals read better without a general compressor behind them: they win by a bit each.
+            Some((places, cost)) if cost <= plain.min(by_difference) + followers => {
                 self.differences(DECIMAL | places, &scratch, cost);
             }
             _ if by_difference < plain => {
@@ -187,13 +188,13 @@ pub(crate) struct NumberReader<'a> {
 
 impl<'a> NumberReader<'a> {
     /// Starts at the first column of both streams.
-    pub(crate) fn new(narrow: Reader<'a>, wide: Vec<u64>) -> Self {
-        Self { narrow, wide: wide.into_iter(), budget: NUMBERS_MAX }
+    pub(crate) fn new(narrow: Reader<'a>, wide: Vec<u64>, budget: usize) -> Self {
+        Self { narrow, wide: wide.into_iter(), budget }
     }
 
-    /// Reads the wide stream.
-    pub(crate) fn read_wide(reader: &mut Reader<'_>) -> Result<Vec<u64>, WireError> {
-        let len = reader.count("wide numbers", NUMBERS_MAX as u64)? as usize;
+    /// Reads the wide stream of at most `budget` numbers.
+    pub(crate) fn read_wide(reader: &mut Reader<'_>, budget: usize) -> Result<Vec<u64>, WireError> {
+        let len = reader.count("wide numbers", budget as u64)? as usize;
         let mask = reader.u8()?;
         let mut wide = vec![0_u64; len];
         for plane in (0..8_u32).rev().filter(|plane| mask & 1 << plane != 0) {
@@ -252,10 +253,10 @@ impl<'a> NumberReader<'a> {
         self.narrow.u8()
     }
 
-    /// Checks that both streams are used up.
-    pub(crate) fn end(&self) -> Result<(), CodecError> {
+    /// Checks that both streams are used up, and returns what is left of the budget.
+    pub(crate) fn end(&self) -> Result<usize, CodecError> {
         if self.narrow.is_empty() && self.wide.len() == 0 {
-            Ok(())
+            Ok(self.budget)
         } else {
             Err(self.narrow.invalid("end of the numbers").into())
         }
@@ -302,9 +303,9 @@ mod tests {
         let mut bytes = Vec::new();
         writer.write_wide(&mut bytes, |_| {});
         let mut reader = Reader::new(&bytes);
-        let wide = NumberReader::read_wide(&mut reader).unwrap();
+        let wide = NumberReader::read_wide(&mut reader, NUMBERS_MAX).unwrap();
         assert!(reader.is_empty());
-        let mut reader = NumberReader::new(Reader::new(&writer.narrow), wide);
+        let mut reader = NumberReader::new(Reader::new(&writer.narrow), wide, NUMBERS_MAX);
         let found = columns.iter().map(|column| {
             let mut out = Vec::new();
             reader.floats(column.len(), &mut out).unwrap();
@@ -359,10 +360,10 @@ mod tests {
         let mut bytes = Vec::new();
         bytes.put_varint(NUMBERS_MAX as u64 + 1);
         bytes.push(0);
-        assert!(NumberReader::read_wide(&mut Reader::new(&bytes)).is_err());
-        let mut reader = NumberReader::new(Reader::new(&[BITS]), vec![1, 2]);
+        assert!(NumberReader::read_wide(&mut Reader::new(&bytes), NUMBERS_MAX).is_err());
+        let mut reader = NumberReader::new(Reader::new(&[BITS]), vec![1, 2], NUMBERS_MAX);
         assert!(reader.floats(usize::MAX, &mut Vec::new()).is_err());
-        let mut reader = NumberReader::new(Reader::new(&[INTEGER, 1]), Vec::new());
+        let mut reader = NumberReader::new(Reader::new(&[INTEGER, 1]), Vec::new(), NUMBERS_MAX);
         assert!(reader.integers(usize::MAX, &mut Vec::new()).is_err());
     }
 
@@ -387,7 +388,7 @@ mod tests {
         fn any_integers_round_trip(column: Vec<i64>) {
             let mut writer = NumberWriter::default();
             writer.integers(&column);
-            let mut reader = NumberReader::new(Reader::new(&writer.narrow), writer.wide);
+            let mut reader = NumberReader::new(Reader::new(&writer.narrow), writer.wide, NUMBERS_MAX);
             let mut found = Vec::new();
             reader.integers(column.len(), &mut found).unwrap();
             prop_assert_eq!(found, column);

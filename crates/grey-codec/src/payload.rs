@@ -10,12 +10,12 @@ use grey_model::{Event, Kind, Name, Quality, Reader, Seq, Value};
 
 use crate::block::SeqEvent;
 use crate::columns::{
-    HAS_ATTRIBUTES, HAS_IDS, HAS_QUALITIES, KIND_BITS, LAYOUT, SERIES_BASE, SERIES_EXPECTED, SERIES_NEW, Shape,
+    HAS_ATTRIBUTES, HAS_IDS, HAS_QUALITIES, KIND_BITS, SERIES_BASE, SERIES_EXPECTED, SERIES_NEW, Shape,
 };
 use crate::error::CodecError;
 use crate::id_column;
 use crate::limit::FIELDS_MAX;
-use crate::number::NumberReader;
+use crate::number::{NUMBERS_MAX, NumberReader};
 use crate::time_column::{read_stamps, read_times};
 
 const STRING_BYTES_MAX: usize = if NAME_BYTES_MAX > EVENT_ID_BYTES_MAX { NAME_BYTES_MAX } else { EVENT_ID_BYTES_MAX };
@@ -25,6 +25,23 @@ const STRING_BYTES_MAX: usize = if NAME_BYTES_MAX > EVENT_ID_BYTES_MAX { NAME_BY
 const ENTRIES_MAX: u64 = (BLOCK_BYTES_MAX / 8) as u64;
 
 type Attributes = Vec<(Name, Name)>;
+
+impl Tables {
+    /// How many series there are.
+    pub(crate) fn series_len(&self) -> usize {
+        self.series.len()
+    }
+
+    /// The kinds of all series, one bit each.
+    pub(crate) fn kinds(&self) -> u8 {
+        self.series.iter().fold(0, |kinds, series| kinds | 1 << series.kind as u8)
+    }
+
+    /// Device and stream of each series.
+    pub(crate) fn names(&self) -> impl Iterator<Item = (&Name, &Name)> {
+        self.series.iter().map(|series| (&series.device, &series.stream))
+    }
+}
 
 /// What all events of a series share.
 #[derive(Debug)]
@@ -39,29 +56,97 @@ struct Series {
 
 /// The tables at the head of a payload.
 #[derive(Debug)]
-struct Tables {
+pub(crate) struct Tables {
     strings: Vec<Name>,
     attribute_lists: Vec<Attributes>,
     field_lists: Vec<Vec<Name>>,
     series: Vec<Series>,
 }
 
-/// Reads the `events` events of a payload after decompression, and gives them their sequences in order.
-pub(crate) fn decode(raw: &[u8], events: usize, seqs: impl Iterator<Item = Seq>) -> Result<Vec<SeqEvent>, CodecError> {
-    let mut reader = Reader::new(raw);
-    let layout = reader.u8()?;
-    if layout != LAYOUT {
-        return Err(CodecError::Layout(layout));
+/// Which events a reader wants: those between two device times, both included, of some series.
+#[derive(Debug, Clone)]
+pub(crate) struct Wanted {
+    pub(crate) from_ms: i64,
+    pub(crate) to_ms: i64,
+    /// By place in the table of series; all without it.
+    pub(crate) series: Option<Vec<bool>>,
+}
+
+impl Wanted {
+    pub(crate) const ALL: Self = Self { from_ms: i64::MIN, to_ms: i64::MAX, series: None };
+
+    /// True when every event is wanted.
+    pub(crate) fn is_everything(&self) -> bool {
+        self.series.is_none() && self.from_ms == i64::MIN && self.to_ms == i64::MAX
     }
+
+    /// True when no series is wanted.
+    pub(crate) fn is_nothing(&self) -> bool {
+        self.series.as_ref().is_some_and(|wanted| !wanted.contains(&true))
+    }
+
+    fn has(&self, series: u32, time_ms: i64) -> bool {
+        (self.from_ms..=self.to_ms).contains(&time_ms)
+            && self.series.as_ref().is_none_or(|wanted| wanted.get(series as usize).copied().unwrap_or_default())
+    }
+}
+
+/// A run of events whose columns stand together.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Run {
+    /// How many.
+    pub(crate) events: usize,
+    /// Series met before it.
+    pub(crate) known_before: usize,
+    /// Series met up to its end.
+    pub(crate) known: usize,
+    pub(crate) time_min_ms: i64,
+    pub(crate) time_max_ms: i64,
+}
+
+/// What was read so far.
+#[derive(Debug)]
+pub(crate) struct Decoded {
+    pub(crate) events: Vec<SeqEvent>,
+    pub(crate) runs: u32,
+    /// Numbers that may still come: all runs of a block together are bounded.
+    numbers_left: usize,
+}
+
+impl Default for Decoded {
+    fn default() -> Self {
+        Self { events: Vec::new(), runs: 0, numbers_left: NUMBERS_MAX }
+    }
+}
+
+/// Reads the flags of a run.
+pub(crate) fn read_flags(reader: &mut Reader<'_>) -> Result<u8, CodecError> {
     let flags = reader.u8()?;
     if flags & !(HAS_QUALITIES | HAS_ATTRIBUTES | HAS_IDS) != 0 {
         return Err(reader.invalid("payload flags").into());
     }
-    let tables = read_tables(&mut reader, events)?;
-    let (series_of, lens) = read_series_codes(&mut reader, events, tables.series.len())?;
+    Ok(flags)
+}
+
+/// Reads the wanted events of a run to the end of `reader`; `seqs` are those of all its events in order.
+pub(crate) fn read_run(
+    mut reader: Reader<'_>,
+    flags: u8,
+    tables: &Tables,
+    run: &Run,
+    wanted: &Wanted,
+    seqs: impl Iterator<Item = Seq>,
+    decoded: &mut Decoded,
+) -> Result<(), CodecError> {
+    let events = run.events;
+    let (series_of, lens) = read_series_codes(&mut reader, tables.series.len(), run)?;
     let (order, ranks) = order_of(&series_of, &lens);
     let stamps = read_stamps(&mut reader, events)?;
     let times = read_times(&mut reader, &stamps, &order, &lens)?;
+    // Tiers above index blocks by these, so they must be true.
+    if times.iter().min() != Some(&run.time_min_ms) || times.iter().max() != Some(&run.time_max_ms) {
+        return Err(CodecError::Contradiction { what: "device times" });
+    }
     let qualities = if flags & HAS_QUALITIES == 0 { &[][..] } else { reader.bytes(events)? };
     let mut attributes = if flags & HAS_ATTRIBUTES == 0 {
         Vec::new()
@@ -73,19 +158,26 @@ pub(crate) fn decode(raw: &[u8], events: usize, seqs: impl Iterator<Item = Seq>)
     } else {
         id_column::read(&mut reader, lens.iter().map(|&len| len as usize), events, &tables.strings)?
     };
-    let mut values = read_values(reader, &tables, &lens)?;
+    let mut values = read_values(reader, tables, &lens, &mut decoded.numbers_left)?;
     if values.len() != events {
         return Err(CodecError::Contradiction { what: "events in the columns" });
     }
 
-    let mut decoded = Vec::with_capacity(events);
+    if wanted.is_everything() {
+        decoded.events.reserve(events);
+    }
+    let mut numbered = 0;
     for (at, seq) in (0..events).zip(seqs) {
-        let series = &tables.series[series_of[at] as usize];
+        numbered += 1;
         let rank = ranks[at] as usize;
         let quality = match qualities.get(rank) {
             None => Quality::Good,
             Some(&byte) => Quality::from_u8(byte).ok_or(CodecError::Contradiction { what: "quality" })?,
         };
+        if !wanted.has(series_of[at], times[at]) {
+            continue;
+        }
+        let series = &tables.series[series_of[at] as usize];
         let event = Event {
             device: series.device.clone(),
             stream: series.stream.clone(),
@@ -98,15 +190,17 @@ pub(crate) fn decode(raw: &[u8], events: usize, seqs: impl Iterator<Item = Seq>)
             id: ids.get_mut(rank).and_then(Option::take),
             attributes: attributes.get_mut(rank).map(std::mem::take).unwrap_or_default(),
         };
-        decoded.push(SeqEvent { seq, event });
+        decoded.events.push(SeqEvent { seq, event });
     }
-    if decoded.len() != events {
+    if numbered != events {
         return Err(CodecError::Contradiction { what: "more events than sequences" });
     }
-    Ok(decoded)
+    decoded.runs += 1;
+    Ok(())
 }
 
-fn read_tables(reader: &mut Reader<'_>, events: usize) -> Result<Tables, CodecError> {
+/// Reads strings, lists and series of a block of `events` events.
+pub(crate) fn read_tables(reader: &mut Reader<'_>, events: usize) -> Result<Tables, CodecError> {
     let strings = read_strings(reader)?;
     let name = |reader: &mut Reader<'_>, what| -> Result<Name, CodecError> {
         let at = reader.varint()?;
@@ -184,17 +278,13 @@ fn read_strings(reader: &mut Reader<'_>) -> Result<Vec<Name>, CodecError> {
 }
 
 /// The series of each event in order of sequence, and the events of each series.
-fn read_series_codes(
-    reader: &mut Reader<'_>,
-    events: usize,
-    series: usize,
-) -> Result<(Vec<u32>, Vec<u32>), CodecError> {
+fn read_series_codes(reader: &mut Reader<'_>, series: usize, run: &Run) -> Result<(Vec<u32>, Vec<u32>), CodecError> {
     let mut lens = vec![0_u32; series];
     let mut followed_by: Vec<Option<u32>> = vec![None; series];
-    let mut series_of = Vec::with_capacity(events.min(BLOCK_EVENTS_MAX as usize));
-    let mut known = 0_u32;
+    let mut series_of = Vec::with_capacity(run.events.min(BLOCK_EVENTS_MAX as usize));
+    let mut known = run.known_before as u32;
     let mut last: Option<u32> = None;
-    for _ in 0..events {
+    for _ in 0..run.events {
         let code = reader.varint()?;
         let at = match code {
             SERIES_EXPECTED => last.and_then(|last| followed_by[last as usize]),
@@ -212,7 +302,7 @@ fn read_series_codes(
         last = Some(at);
         series_of.push(at);
     }
-    if known as usize != series {
+    if known as usize != run.known {
         return Err(CodecError::Contradiction { what: "series without an event" });
     }
     Ok((series_of, lens))
@@ -252,17 +342,22 @@ fn read_attributes(reader: &mut Reader<'_>, lens: &[u32], lists: &[Attributes]) 
 }
 
 /// Reads the values of all events, series by series.
-fn read_values(mut reader: Reader<'_>, tables: &Tables, lens: &[u32]) -> Result<Vec<Value>, CodecError> {
-    let wide = NumberReader::read_wide(&mut reader)?;
+fn read_values(
+    mut reader: Reader<'_>,
+    tables: &Tables,
+    lens: &[u32],
+    numbers_left: &mut usize,
+) -> Result<Vec<Value>, CodecError> {
+    let wide = NumberReader::read_wide(&mut reader, *numbers_left)?;
     let text = reader.text("text", reader.remaining())?;
-    let numbers = NumberReader::new(reader, wide);
+    let numbers = NumberReader::new(reader, wide, *numbers_left);
     let mut reader = ValueReader { numbers, text, floats: Vec::new(), integers: Vec::new() };
     let mut values = Vec::with_capacity(lens.iter().sum::<u32>() as usize);
     for (series, &len) in tables.series.iter().zip(lens) {
         let fields = if series.shape == Shape::Fields { &tables.field_lists[series.fields][..] } else { &[] };
         reader.series(series.shape, len as usize, fields, &mut values)?;
     }
-    reader.end()?;
+    *numbers_left = reader.end()?;
     Ok(values)
 }
 
@@ -337,7 +432,8 @@ impl ValueReader<'_> {
         Ok(Value::Vector(samples.into()))
     }
 
-    fn end(&self) -> Result<(), CodecError> {
+    /// How many numbers may still come.
+    fn end(&self) -> Result<usize, CodecError> {
         if !self.text.is_empty() {
             return Err(CodecError::Contradiction { what: "more text than its columns take" });
         }

@@ -149,6 +149,12 @@ impl RawPayloads {
         self.places.is_empty()
     }
 
+    /// One payload, counted from the first, with its sequence.
+    pub fn get(&self, at: usize) -> Option<(Seq, &[u8])> {
+        let (seq, place) = self.places.get(at)?;
+        Some((*seq, &self.bytes[place.start as usize..place.end as usize]))
+    }
+
     /// The payloads in order of sequence; each is a part of one shared buffer.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (Seq, Bytes)> + '_ {
         self.places.iter().map(|(seq, place)| (*seq, self.bytes.slice(place.start as usize..place.end as usize)))

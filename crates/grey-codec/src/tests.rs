@@ -7,7 +7,9 @@ use grey_model::{
 };
 use proptest::prelude::*;
 
-use crate::{BlockBuilder, CodecError, SeqEvent, decode_block, row};
+use crate::{BlockBuilder, CodecError, Effort, SeqEvent, decode_block, row};
+
+mod paged;
 
 /// Equality that tells 0.0 from -0.0 and NaN from nothing.
 fn same(a: &Event, b: &Event) -> bool {

@@ -64,7 +64,8 @@ pub enum Compression {
 }
 
 impl Compression {
-    fn from_u8(byte: u8) -> Option<Self> {
+    /// The compression of a number on the wire.
+    pub fn from_u8(byte: u8) -> Option<Self> {
         [Self::None, Self::Lz4, Self::Zstd].get(usize::from(byte)).copied()
     }
 }

@@ -13,6 +13,7 @@
 //!
 //! Example: `examples/outbox.rs`.
 
+pub mod buffer;
 mod fold;
 mod ladder;
 mod lane;
@@ -20,13 +21,17 @@ mod lease;
 mod queue;
 mod reader;
 mod receipt;
+mod record;
+mod reserve;
 mod strata;
 
 pub use fold::{Applied, FoldJob, Folded};
 pub use ladder::{HYSTERESIS_PERCENT, Ladder, Level, Step};
-pub use lane::{LaneState, Life, Pending};
+pub use lane::{LaneState, LaneStateV1, Life, Pending};
 pub use lease::UplinkReader;
-pub use queue::{Admission, OnFull, Queue, QueueConfig, QueueError, QueueState, Repair};
+pub use queue::{Admission, OnFull, Queue, QueueConfig, QueueError, QueueState, QueueStateV1, Repair};
 pub use reader::{LostBlocks, QueueReader};
 pub use receipt::{LEVEL_STREAM, RANGE_STREAM, Reason, Receipt, ReceiptKind};
+#[doc(hidden)]
+pub use record::decode_record;
 pub use strata::{Stratum, StratumStatus};

@@ -4,6 +4,8 @@ use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use grey_seal::{KeyId, SealError};
+
 /// Why an operation on a log or on checkpoints failed.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
@@ -25,7 +27,7 @@ pub enum LogError {
         path: PathBuf,
     },
     /// Records were damaged on disk and are gone. Reading can go on at `lost.end`.
-    #[error("records {} to {} are damaged in {} at byte {offset}; continue at {}", lost.start, lost.end, path.display(), lost.end)]
+    #[error("records {} to {} are damaged in {} at byte {offset}: {reason}; continue at {}", lost.start, lost.end, path.display(), lost.end)]
     Damaged {
         /// The indexes that are lost.
         lost: Range<u64>,
@@ -33,6 +35,25 @@ pub enum LogError {
         path: PathBuf,
         /// Where the damage starts, in bytes.
         offset: u64,
+        /// What is wrong.
+        reason: Reason,
+    },
+    /// Records are sealed with a key that was not given. They are not damaged: with the
+    /// key they can be read.
+    #[error("{} is sealed with the key {key_id}, which is not among the keys given; add it to the older keys", path.display())]
+    KeyMissing {
+        /// The key's name.
+        key_id: KeyId,
+        /// The segment or the checkpoint.
+        path: PathBuf,
+    },
+    /// A record or a checkpoint could not be sealed; nothing of it was kept.
+    #[error("cannot seal a record for {}", path.display())]
+    Seal {
+        /// The log's directory.
+        path: PathBuf,
+        /// Why not.
+        source: SealError,
     },
     /// An earlier write or sync failed, so nothing can be said about the log's end
     /// until it is opened again.
@@ -112,6 +133,9 @@ pub enum Reason {
     Missing,
     /// The log ends before the position that it was known to be durable up to.
     Tail,
+    /// A record that the disk kept as it was written, but that was not sealed with its
+    /// key for this place of this log.
+    Forged,
 }
 
 /// What [`crate::Log::open`] found.
@@ -137,6 +161,7 @@ impl std::fmt::Display for Reason {
             Self::Short => "the segment ends before the next one begins",
             Self::Missing => "the segment file is missing",
             Self::Tail => "the log ends before the position that it was durable up to",
+            Self::Forged => "forged or sealed for another place",
         })
     }
 }

@@ -1,20 +1,23 @@
 //! The writing side of a log: appending, committing, cutting at either end.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use grey_disk::{Disk, File, OpenMode};
+use grey_seal::{KeyId, OVERHEAD_BYTES, Seal, Sealer};
 
 use crate::format::{
-    HEADER_BYTES, INDEX_LIMIT, RECORD_BYTES_LIMIT, RECORD_HEADER_BYTES, RecordHeader, SegmentHeader, encode_record,
+    HEADER_BYTES, INDEX_LIMIT, RECORD_BYTES_LIMIT, RECORD_HEADER_BYTES, RecordHeader, SealedWith, SegmentHeader,
+    encode_record, encode_sealed,
 };
 use crate::marker::MarkerFile;
 use crate::reader::LogReader;
 use crate::recovery::{self, Opened};
-use crate::segment::{self, Active, remains};
-use crate::shared::{Segment, Shared, SparseIndex};
+use crate::segment::{self, Active, read_header, remains};
+use crate::shared::{Segment, SegmentSeal, Shared, SparseIndex};
 use crate::survey::{MARK_STRIDE_BYTES, Mark};
 use crate::{LogError, Recovery};
 
@@ -45,12 +48,13 @@ impl Default for LogConfig {
 }
 
 impl LogConfig {
-    fn check(&self) -> Result<(), LogError> {
+    fn check(&self, sealed: Option<SealedWith>) -> Result<(), LogError> {
         let allowed = SEGMENT_BYTES_MIN..SEGMENT_BYTES_LIMIT + 1;
         if !allowed.contains(&self.segment_bytes_max) {
             return Err(LogError::Config { what: "segment_bytes_max", value: self.segment_bytes_max, allowed });
         }
-        let (value, allowed) = (self.record_bytes_max as u64, 1..RECORD_BYTES_LIMIT as u64 + 1);
+        let overhead = if sealed.is_some() { OVERHEAD_BYTES as u64 } else { 0 };
+        let (value, allowed) = (self.record_bytes_max as u64, 1..RECORD_BYTES_LIMIT as u64 - overhead + 1);
         if !allowed.contains(&value) {
             return Err(LogError::Config { what: "record_bytes_max", value, allowed });
         }
@@ -64,6 +68,9 @@ impl LogConfig {
 #[derive(Debug)]
 pub struct Log {
     config: LogConfig,
+    /// What new records are sealed with.
+    sealed: Option<SealedWith>,
+    sealer: Option<Sealer>,
     shared: Arc<Shared>,
     reader: LogReader,
     marker: MarkerFile,
@@ -114,12 +121,35 @@ impl Log {
     /// [`LogError::Io`] or [`LogError::Full`] when the disk refuses; damage is never an
     /// error here but is told in [`Recovery`].
     pub fn open(disk: Arc<dyn Disk>, dir: &Path, config: LogConfig) -> Result<(Self, Recovery), LogError> {
-        config.check()?;
-        let Opened { shared, marker, epoch, active, recovery } = recovery::open(disk, dir, &config)?;
+        Self::open_sealed(disk, dir, config, None)
+    }
+
+    /// Like [`Log::open`]; new records are sealed as `seal` says, and older ones opened
+    /// with its keys. Segments are of one kind: the first commit after sealing was
+    /// switched on or off, or the current key was changed, starts a new one. Those before
+    /// stay as they are and readable, as long as their keys are given.
+    ///
+    /// # Errors
+    /// As [`Log::open`]; [`LogError::KeyMissing`] when the last segment's key is not
+    /// given: then nothing was changed. That of an older one shows when it is read; see
+    /// [`Log::keys_in_use`].
+    pub fn open_sealed(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        config: LogConfig,
+        seal: Option<&Seal>,
+    ) -> Result<(Self, Recovery), LogError> {
+        let sealed = SealedWith::wanted(seal);
+        config.check(sealed)?;
+        let fail = |source| LogError::Seal { path: dir.to_owned(), source };
+        let sealer = seal.filter(|_| sealed.is_some()).map(Seal::sealer).transpose().map_err(fail)?;
+        let Opened { shared, marker, epoch, active, recovery } = recovery::open(disk, dir, &config, seal)?;
         let shared = Arc::new(shared);
         let next_index = shared.state().durable_end;
         let log = Self {
             config,
+            sealed,
+            sealer,
             reader: LogReader::new(Arc::clone(&shared)),
             shared,
             marker,
@@ -156,6 +186,19 @@ impl Log {
         sealed.map(|segment| segment.len).sum::<u64>() + self.active.file_len
     }
 
+    /// The keys that records of the log are sealed with, and how many segments need each
+    /// of them: an old key that is not here any more may go. Segments of plain records,
+    /// and those whose header is damaged, are not counted.
+    pub fn keys_in_use(&self) -> BTreeMap<KeyId, usize> {
+        let mut keys = BTreeMap::new();
+        for segment in &self.shared.state().segments {
+            if let SegmentSeal::Sealed(with) = segment.seal {
+                *keys.entry(with.key_id).or_default() += 1;
+            }
+        }
+        keys
+    }
+
     /// Bytes appended and not committed.
     pub fn uncommitted_bytes(&self) -> u64 {
         self.buffer.len() as u64
@@ -165,7 +208,7 @@ impl Log {
     /// before [`Log::commit`].
     ///
     /// # Errors
-    /// [`LogError::TooLarge`], [`LogError::Poisoned`].
+    /// [`LogError::TooLarge`], [`LogError::Poisoned`], [`LogError::Seal`].
     pub fn append(&mut self, payload: &[u8]) -> Result<u64, LogError> {
         self.append_parts(&[payload])
     }
@@ -181,12 +224,21 @@ impl Log {
             return Err(LogError::TooLarge { len, limit: self.config.record_bytes_max });
         }
         let (index, offset) = (self.next_index, self.buffer.len() as u64);
+        self.encode(index, offset == 0, parts)?;
         if self.buffer_marks.last().is_none_or(|last| offset >= last.offset + MARK_STRIDE_BYTES) {
             self.buffer_marks.push(Mark { index, offset });
         }
-        encode_record(&mut self.buffer, index, offset == 0, parts);
         self.next_index += 1;
         Ok(index)
+    }
+
+    fn encode(&mut self, index: u64, starts_commit: bool, parts: &[&[u8]]) -> Result<(), LogError> {
+        let (Some(sealer), Some(seal)) = (&mut self.sealer, &self.shared.seal) else {
+            encode_record(&mut self.buffer, index, starts_commit, parts);
+            return Ok(());
+        };
+        encode_sealed(&mut self.buffer, (index, &seal.place(index)), starts_commit, sealer, parts)
+            .map_err(|source| LogError::Seal { path: self.shared.dir.clone(), source })
     }
 
     /// Makes everything appended so far durable with one write and one sync, and returns
@@ -260,13 +312,14 @@ impl Log {
     /// True when the disk has room set aside for what is appended and `bytes` of payload
     /// more, so that the commit of them needs no space that might be missing.
     pub fn has_room_ahead(&self, bytes: u64) -> bool {
-        let bytes = bytes + RECORD_HEADER_BYTES as u64;
+        let overhead = if self.sealed.is_some() { OVERHEAD_BYTES } else { 0 };
+        let bytes = bytes + (RECORD_HEADER_BYTES + overhead) as u64;
         self.poisoned.is_none() && !self.needs_roll(bytes) && self.buffer.len() as u64 + bytes <= self.active.ahead()
     }
 
     fn needs_roll(&self, more_bytes: u64) -> bool {
-        self.active.len > HEADER_BYTES
-            && self.active.len + self.buffer.len() as u64 + more_bytes > self.config.segment_bytes_max
+        let is_full = self.active.len + self.buffer.len() as u64 + more_bytes > self.config.segment_bytes_max;
+        self.active.len > HEADER_BYTES && (is_full || self.active.seal != self.sealed.into())
     }
 
     /// One committed record; `None` below the first and at or above the durable end.
@@ -415,6 +468,9 @@ impl Log {
     /// Writes the buffer behind the active segment's committed end.
     fn write(&mut self) -> Result<(), LogError> {
         let path = self.shared.path(self.active.first);
+        if self.active.seal != self.sealed.into() {
+            self.reseal(&path)?;
+        }
         self.active.write(&mut self.buffer, &path)
     }
 
@@ -428,13 +484,34 @@ impl Log {
         Ok(())
     }
 
+    /// Makes a segment without records one of the kind that is wanted. Durably, before
+    /// any record: one that stood behind the old header could not be opened.
+    fn reseal(&mut self, path: &Path) -> Result<(), LogError> {
+        let first = self.active.first;
+        let found = read_header(&*self.active.file).map_err(remains("read", path))?;
+        let fresh = self.header(first, first, first);
+        let header = found.map_or(fresh, |found| SegmentHeader {
+            record_bytes_max: fresh.record_bytes_max,
+            sealed: fresh.sealed,
+            ..found
+        });
+        let written = self.active.file.write_at(&header.encode(), 0);
+        written.and_then(|()| self.active.file.sync()).map_err(remains("write", path))?;
+        self.active.seal = self.sealed.into();
+        if let Some(last) = self.shared.state().segments.last_mut() {
+            *last = Segment { record_bytes_max: header.record_bytes_max as usize, seal: self.active.seal, ..*last };
+        }
+        Ok(())
+    }
+
     fn header(&self, first: u64, previous_first: u64, previous_end: u64) -> SegmentHeader {
         SegmentHeader {
             first,
             previous_first,
             previous_end,
             epoch: self.epoch,
-            record_bytes_max: self.config.record_bytes_max as u32,
+            record_bytes_max: stored_bytes_max(&self.config, self.sealed) as u32,
+            sealed: self.sealed,
         }
     }
 
@@ -448,8 +525,9 @@ impl Log {
     fn activate(&mut self, active: Active, first: u64) {
         self.shared.put_file(first, &active.file);
         self.shared.put_index(first, SparseIndex::new(first));
-        let record_bytes_max = self.config.record_bytes_max;
-        self.shared.state().segments.push(Segment { first, len: HEADER_BYTES, record_bytes_max });
+        let record_bytes_max = stored_bytes_max(&self.config, self.sealed);
+        let segment = Segment { first, len: HEADER_BYTES, record_bytes_max, seal: self.sealed.into() };
+        self.shared.state().segments.push(segment);
         self.active = active;
     }
 
@@ -508,7 +586,7 @@ impl Log {
         }
         file.sync().map_err(remains("sync", &path))?;
         self.shared.put_file(kept.first, &file);
-        self.active = Active::new(kept.first, file, kept.len, &self.config);
+        self.active = Active::new(&kept, file, &self.config);
         if cut.index < index {
             // Records just before the cut are lost; a segment's indexes have no hole.
             let header = self.header(index, kept.first, cut.index);
@@ -542,6 +620,11 @@ impl Log {
         self.activate(active, next_index);
         Ok(())
     }
+}
+
+/// The longest payload as it stands in a segment, in bytes.
+pub(crate) fn stored_bytes_max(config: &LogConfig, sealed: Option<SealedWith>) -> usize {
+    config.record_bytes_max + if sealed.is_some() { OVERHEAD_BYTES } else { 0 }
 }
 
 impl Drop for Log {

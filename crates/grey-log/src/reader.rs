@@ -3,10 +3,10 @@
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use crate::format::{HEADER_BYTES, RECORD_HEADER_BYTES, RecordHeader};
-use crate::shared::{Shared, SparseIndex, View, lock};
+use crate::shared::{SegmentSeal, Shared, SparseIndex, View, lock};
 use crate::survey::{MARK_STRIDE_BYTES, Mark, push_mark};
 use crate::window::{Parsed, Window, read_around};
 use crate::{Damage, LogError};
@@ -16,6 +16,8 @@ use crate::{Damage, LogError};
 const READ_AHEAD_BYTES: usize = 256 * 1024;
 /// Read by a scan that starts somewhere new, at least.
 const FIRST_READ_BYTES: usize = 16 * 1024;
+/// Sealed records are opened into pieces of this size.
+const OPENED_BYTES: usize = 64 * 1024;
 /// How often a read is tried again when the owner truncates meanwhile.
 const ATTEMPTS_MAX: usize = 8;
 
@@ -78,17 +80,22 @@ impl LogReader {
     ///
     /// # Errors
     /// [`LogError::Damaged`] when the record is lost; reading can go on at `lost.end`.
+    /// [`LogError::KeyMissing`] when it is sealed with a key that was not given.
     pub fn read(&self, index: u64) -> Result<Option<Bytes>, LogError> {
         for _ in 0..ATTEMPTS_MAX {
             let Some(view) = self.shared.view(index)? else { return Ok(None) };
             let found = self.find(&view, index, |window, offset, header| {
-                let record = window.slice(offset, header.total() as usize)?;
-                Ok(record
-                    .filter(|record| header.matches(record))
-                    .map(|record| Bytes::copy_from_slice(&record[RECORD_HEADER_BYTES..])))
+                let record = window.slice(offset, header.total() as usize)?.filter(|record| header.matches(record));
+                Ok(record.map(|record| (offset, header, BytesMut::from(&record[RECORD_HEADER_BYTES..]))))
             })?;
             match found {
-                Found::Here(payload) => return Ok(Some(payload)),
+                Found::Here((offset, header, mut payload)) => {
+                    match self.shared.unseal(&view, header, offset, &mut payload) {
+                        Ok(plain) => return Ok(Some(payload.freeze().slice(plain))),
+                        Err(error) if self.is_current(&view) => return Err(error),
+                        Err(_) => {}
+                    }
+                }
                 Found::Lost(lost, offset) if self.is_current(&view) => return Err(self.damaged_at(&view, lost, offset)),
                 Found::Lost(..) => {}
             }
@@ -105,10 +112,12 @@ impl LogReader {
     /// # Errors
     /// [`LogError::Damaged`] when the record at `from` is lost; the next scan should
     /// start at `lost.end`. Intact records before a damaged one are returned first.
-    /// [`LogError::Trimmed`] when `from` is below the first index.
+    /// [`LogError::KeyMissing`] likewise when its key was not given; what follows may be
+    /// sealed with it as well. [`LogError::Trimmed`] when `from` is below the first index.
     pub fn scan(&self, from: u64, bytes_max: usize) -> Result<Vec<(u64, Bytes)>, LogError> {
         let mut records = Vec::new();
         let mut room = bytes_max;
+        let mut opened = BytesMut::new();
         let mut ahead = lock(&self.ahead).take().filter(|ahead| ahead.next.index == from);
         let mut attempts = 0;
         let mut next = from;
@@ -136,7 +145,7 @@ impl LogReader {
                     }
                 },
             };
-            let (went, is_intact) = self.take(&view, start, bytes_max, &mut room, &mut records)?;
+            let (went, is_intact) = self.take(&view, start, bytes_max, &mut room, &mut records, &mut opened)?;
             next = went.next.index;
             if is_intact {
                 ahead = Some(went);
@@ -175,6 +184,7 @@ impl LogReader {
         bytes_max: usize,
         room: &mut usize,
         records: &mut Vec<(u64, Bytes)>,
+        opened: &mut BytesMut,
     ) -> Result<(Ahead, bool), LogError> {
         while ahead.next.index < view.bound && (*room > 0 || records.is_empty()) {
             let at = (ahead.next.offset - ahead.chunk_offset) as usize;
@@ -197,12 +207,41 @@ impl LogReader {
             if !header.matches(record) {
                 return Ok((ahead, false));
             }
-            let payload = ahead.chunk.slice(at + RECORD_HEADER_BYTES..at + needed as usize);
-            *room = room.saturating_sub(record.len());
+            let payload = if header.is_sealed || matches!(view.segment.seal, SegmentSeal::Sealed(_)) {
+                match self.open(view, header, ahead.next.offset, &record[RECORD_HEADER_BYTES..], opened) {
+                    Ok(payload) => payload,
+                    Err(error) if records.is_empty() => return Err(error),
+                    Err(_) => {
+                        // What is before it is handed out first.
+                        *room = 0;
+                        return Ok((ahead, true));
+                    }
+                }
+            } else {
+                ahead.chunk.slice(at + RECORD_HEADER_BYTES..at + needed as usize)
+            };
+            *room = room.saturating_sub(RECORD_HEADER_BYTES + payload.len());
             records.push((header.index, payload));
             ahead.next = Mark { index: header.index + 1, offset: ahead.next.offset + needed };
         }
         Ok((ahead, true))
+    }
+
+    /// Opens a sealed payload in a copy, behind the ones before it.
+    fn open(
+        &self,
+        view: &View,
+        header: RecordHeader,
+        offset: u64,
+        sealed: &[u8],
+        opened: &mut BytesMut,
+    ) -> Result<Bytes, LogError> {
+        if opened.capacity() < sealed.len() {
+            *opened = BytesMut::with_capacity(sealed.len().max(OPENED_BYTES));
+        }
+        opened.extend_from_slice(sealed);
+        let plain = self.shared.unseal(view, header, offset, opened)?;
+        Ok(opened.split().freeze().slice(plain))
     }
 
     /// Reads on from `ahead.next`. `false` when the file is shorter than it was.
@@ -280,7 +319,8 @@ impl LogReader {
     }
 
     fn damaged_at(&self, view: &View, lost: Range<u64>, offset: u64) -> LogError {
-        LogError::Damaged { lost, path: self.shared.path(view.segment.first), offset }
+        let reason = self.shared.reason(lost.start);
+        LogError::Damaged { lost, path: self.shared.path(view.segment.first), offset, reason }
     }
 }
 

@@ -10,10 +10,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use grey_disk::{Disk, File, OpenMode};
+use grey_seal::{OVERHEAD_BYTES, Seal};
 
 use crate::error::Damage;
-use crate::format::{HEADER_BYTES, Marker, RECORD_BYTES_LIMIT, SegmentHeader, parse_segment_name, segment_name};
-use crate::log::LogConfig;
+use crate::format::{
+    HEADER_BYTES, Marker, RECORD_BYTES_LIMIT, SealedWith, SegmentHeader, parse_segment_name, segment_name,
+};
+use crate::log::{LogConfig, stored_bytes_max};
 use crate::marker::MarkerFile;
 use crate::quarantine::{quarantine, quarantine_file};
 use crate::segment::{self, Active, read_header};
@@ -44,7 +47,9 @@ struct Listed {
 
 impl Listed {
     fn record_bytes_max(&self, config: &LogConfig) -> usize {
-        let limit = self.header.map_or(config.record_bytes_max, |header| header.record_bytes_max as usize);
+        // Without a header its records may be sealed or not.
+        let unknown = config.record_bytes_max + OVERHEAD_BYTES;
+        let limit = self.header.map_or(unknown, |header| header.record_bytes_max as usize);
         limit.min(RECORD_BYTES_LIMIT)
     }
 }
@@ -62,6 +67,7 @@ struct Opening<'a> {
     disk: Arc<dyn Disk>,
     dir: &'a Path,
     config: &'a LogConfig,
+    seal: Option<&'a Seal>,
     /// The marker's word, where it has one for this epoch.
     known: Option<Marker>,
     epoch: u64,
@@ -71,11 +77,18 @@ struct Opening<'a> {
     recovery: Recovery,
 }
 
-pub(crate) fn open(disk: Arc<dyn Disk>, dir: &Path, config: &LogConfig) -> Result<Opened, LogError> {
+pub(crate) fn open(
+    disk: Arc<dyn Disk>,
+    dir: &Path,
+    config: &LogConfig,
+    seal: Option<&Seal>,
+) -> Result<Opened, LogError> {
+    let sealed = SealedWith::wanted(seal);
+    let record_bytes_max = stored_bytes_max(config, sealed);
     disk.create_dir_all(dir).map_err(LogError::io("create", dir))?;
     let (mut marker, known) = MarkerFile::open(&*disk, dir)?;
-    let mut opening =
-        Opening { disk, dir, config, known, epoch: 0, floor: 0, listed: Vec::new(), recovery: Recovery::default() };
+    let (listed, recovery) = (Vec::new(), Recovery::default());
+    let mut opening = Opening { disk, dir, config, seal, known, epoch: 0, floor: 0, listed, recovery };
     opening.list()?;
     opening.settle_epoch()?;
     opening.drop_trimmed()?;
@@ -90,9 +103,10 @@ pub(crate) fn open(disk: Arc<dyn Disk>, dir: &Path, config: &LogConfig) -> Resul
         end = last.found.end.index;
         let is_unreadable = last.is_unreadable;
         let (kept, found) = opening.keep(last)?;
-        segments.push(Segment { len: kept.len, first: kept.first, record_bytes_max: kept.record_bytes_max });
-        index = Some((kept.first, SparseIndex::from(found)));
-        active = (!is_unreadable).then(|| Active::new(kept.first, kept.file, kept.len, config));
+        let Kept { segment, file } = kept;
+        segments.push(segment);
+        index = Some((segment.first, SparseIndex::from(found)));
+        active = (!is_unreadable).then(|| Active::new(&segment, file, config));
     }
     let active = match active {
         Some(active) if end >= opening.floor => active,
@@ -106,10 +120,11 @@ pub(crate) fn open(disk: Arc<dyn Disk>, dir: &Path, config: &LogConfig) -> Resul
                 previous_first,
                 previous_end: end,
                 epoch: opening.epoch,
-                record_bytes_max: config.record_bytes_max as u32,
+                record_bytes_max: record_bytes_max as u32,
+                sealed,
             };
             let created = segment::create(&*opening.disk, dir, header, &[], config)?;
-            segments.push(Segment { first, len: created.len, record_bytes_max: config.record_bytes_max });
+            segments.push(Segment { first, len: created.len, record_bytes_max, seal: created.seal });
             created
         }
     };
@@ -121,7 +136,7 @@ pub(crate) fn open(disk: Arc<dyn Disk>, dir: &Path, config: &LogConfig) -> Resul
     recovery.records = durable_end - start;
     recovery.damaged.sort_by_key(|damage| (damage.lost.start, damage.offset));
     recovery.lost_durable = hull(&recovery.damaged);
-    let shared = Shared::new(disk, dir, State { start, segments, durable_end, version: 0 });
+    let shared = Shared::new(disk, dir, seal.cloned(), State { start, segments, durable_end, version: 0 });
     shared.put_file(active.first, &active.file);
     if let Some((first, index)) = index {
         shared.put_index(first, index);
@@ -134,9 +149,7 @@ pub(crate) fn open(disk: Arc<dyn Disk>, dir: &Path, config: &LogConfig) -> Resul
 
 /// The last segment once it is clean.
 struct Kept {
-    first: u64,
-    len: u64,
-    record_bytes_max: usize,
+    segment: Segment,
     file: Arc<dyn File>,
 }
 
@@ -209,6 +222,7 @@ impl Opening<'_> {
         let bound = self.cut().unwrap_or(u64::MAX);
         while let Some(listed) = self.listed.pop() {
             let path = self.path(listed.first);
+            self.check_key(&listed, &path)?;
             let file = self.disk.open(&path, OpenMode::ReadWrite).map_err(LogError::io("open", &path))?;
             let len = file.len().map_err(LogError::io("read", &path))?;
             let record_bytes_max = listed.record_bytes_max(self.config);
@@ -248,6 +262,15 @@ impl Opening<'_> {
             self.disk.sync_dir(self.dir).map_err(LogError::io("sync", self.dir))?;
         }
         Ok(None)
+    }
+
+    /// Without its key nobody could go on reading where the log ends.
+    fn check_key(&self, listed: &Listed, path: &Path) -> Result<(), LogError> {
+        let Some(SealedWith { key_id, .. }) = listed.header.and_then(|header| header.sealed) else { return Ok(()) };
+        if self.seal.is_some_and(|seal| seal.keyring().get(key_id).is_some()) {
+            return Ok(());
+        }
+        Err(LogError::KeyMissing { key_id, path: path.to_owned() })
     }
 
     /// The log's first index.
@@ -311,7 +334,7 @@ impl Opening<'_> {
             // How many records are lost behind the last one that can be read, the marker
             // knows at best; where none can, it is one at least.
             self.floor = self.floor.max(end.index).max(listed.first + 1);
-            return Ok((Kept { first: listed.first, len: listed.len, record_bytes_max, file }, found));
+            return Ok((Kept { segment: segment_of(&listed, self.config), file }, found));
         }
         if listed.len > end.offset {
             if end.index < self.floor {
@@ -321,8 +344,10 @@ impl Opening<'_> {
             file.set_len(end.offset).map_err(LogError::io("cut", &path))?;
         }
         self.rewrite(&*file, &path, &found)?;
-        let limit = self.config.record_bytes_max.max(record_bytes_max);
+        let wanted = SealedWith::wanted(self.seal);
+        let limit = stored_bytes_max(self.config, wanted).max(record_bytes_max);
         if let Some(header) = listed.header
+            && header.sealed == wanted
             && limit > record_bytes_max
         {
             // Longer records than before may follow now.
@@ -330,8 +355,9 @@ impl Opening<'_> {
             file.write_at(&header.encode(), 0).map_err(LogError::io("write", &path))?;
         }
         file.sync().map_err(LogError::io("sync", &path))?;
-        let len = end.offset.max(HEADER_BYTES);
-        Ok((Kept { first: listed.first, len, record_bytes_max: limit, file }, found))
+        let segment =
+            Segment { len: end.offset.max(HEADER_BYTES), record_bytes_max: limit, ..segment_of(&listed, self.config) };
+        Ok((Kept { segment, file }, found))
     }
 
     /// Bytes behind the end but for the zeros that were written ahead.
@@ -389,7 +415,8 @@ impl Opening<'_> {
 }
 
 fn segment_of(listed: &Listed, config: &LogConfig) -> Segment {
-    Segment { first: listed.first, len: listed.len, record_bytes_max: listed.record_bytes_max(config) }
+    let Listed { first, len, header } = *listed;
+    Segment { first, len, record_bytes_max: listed.record_bytes_max(config), seal: header.into() }
 }
 
 /// From the first to the last lost index.

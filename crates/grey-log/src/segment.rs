@@ -9,6 +9,7 @@ use grey_disk::{Disk, File, OpenMode, is_full};
 use crate::LogError;
 use crate::format::{HEADER_BYTES, SegmentHeader, segment_name};
 use crate::log::LogConfig;
+use crate::shared::{Segment, SegmentSeal};
 
 /// The segment that is written to.
 #[derive(Debug)]
@@ -19,6 +20,8 @@ pub(crate) struct Active {
     pub(crate) len: u64,
     /// Length of the file: what is behind `len` are zeros.
     pub(crate) file_len: u64,
+    /// What its records are sealed with.
+    pub(crate) seal: SegmentSeal,
     /// Zeros to write at a time.
     ahead_bytes: usize,
 }
@@ -33,10 +36,11 @@ const AHEAD_BYTES_MAX: u64 = 64 * 1024;
 const AHEAD_BYTES_MIN: u64 = 4 * 1024;
 
 impl Active {
-    pub(crate) fn new(first: u64, file: Arc<dyn File>, len: u64, config: &LogConfig) -> Self {
+    pub(crate) fn new(segment: &Segment, file: Arc<dyn File>, config: &LogConfig) -> Self {
+        let Segment { first, len, seal, .. } = *segment;
         let ahead_bytes = AHEAD_BYTES_MAX.min(config.segment_bytes_max / 16);
         let ahead_bytes = if ahead_bytes < AHEAD_BYTES_MIN { 0 } else { ahead_bytes as usize };
-        Self { first, file, len, file_len: len, ahead_bytes }
+        Self { first, file, len, file_len: len, seal, ahead_bytes }
     }
 
     /// Writes one commit behind the committed end; the sync is left to the caller. `commit`
@@ -116,7 +120,13 @@ pub(crate) fn create(
     }
     file.sync().map_err(remains("sync", &path))?;
     disk.sync_dir(dir).map_err(remains("sync", dir))?;
-    Ok(Active::new(header.first, Arc::from(file), HEADER_BYTES + records.len() as u64, config))
+    let segment = Segment {
+        first: header.first,
+        len: HEADER_BYTES + records.len() as u64,
+        record_bytes_max: header.record_bytes_max as usize,
+        seal: Some(header).into(),
+    };
+    Ok(Active::new(&segment, Arc::from(file), config))
 }
 
 /// An error that leaves the disk in doubt: never "full", which promises a way back.

@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use grey_disk::{Disk, File, OpenMode};
+use grey_seal::{HEAD_BYTES, KeyId, OpenError, Seal};
 
-use crate::format::{HEADER_BYTES, segment_name};
+use crate::format::{HEADER_BYTES, RecordHeader, SealedWith, SegmentHeader, segment_name};
 use crate::quarantine::quarantine;
 use crate::survey::{Gap, Mark, Survey, survey_file};
 use crate::{Damage, LogError, Reason};
@@ -32,6 +33,28 @@ pub(crate) struct Segment {
     pub(crate) len: u64,
     /// No record in it is longer, in bytes.
     pub(crate) record_bytes_max: usize,
+    pub(crate) seal: SegmentSeal,
+}
+
+/// How a segment's records are sealed, as its header says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SegmentSeal {
+    Plain,
+    Sealed(SealedWith),
+    /// The header is damaged.
+    Unknown,
+}
+
+impl From<Option<SealedWith>> for SegmentSeal {
+    fn from(sealed: Option<SealedWith>) -> Self {
+        sealed.map_or(Self::Plain, Self::Sealed)
+    }
+}
+
+impl From<Option<SegmentHeader>> for SegmentSeal {
+    fn from(header: Option<SegmentHeader>) -> Self {
+        header.map_or(Self::Unknown, |header| header.sealed.into())
+    }
 }
 
 /// What is committed.
@@ -146,6 +169,7 @@ pub(crate) type SharedIndex = Arc<Mutex<SparseIndex>>;
 pub(crate) struct Shared {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) dir: PathBuf,
+    pub(crate) seal: Option<Seal>,
     state: Mutex<State>,
     files: Mutex<Recent<Arc<dyn File>>>,
     indexes: Mutex<Recent<SharedIndex>>,
@@ -158,10 +182,11 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
-    pub(crate) fn new(disk: Arc<dyn Disk>, dir: &Path, state: State) -> Self {
+    pub(crate) fn new(disk: Arc<dyn Disk>, dir: &Path, seal: Option<Seal>, state: State) -> Self {
         Self {
             disk,
             dir: dir.to_owned(),
+            seal,
             state: Mutex::new(state),
             files: Mutex::new(Recent::new(FILES_MAX)),
             indexes: Mutex::new(Recent::new(INDEXES_MAX)),
@@ -202,7 +227,7 @@ impl Shared {
     }
 
     fn missing(&self, lost: Range<u64>) -> LogError {
-        LogError::Damaged { path: self.path(lost.start), lost, offset: 0 }
+        LogError::Damaged { path: self.path(lost.start), lost, offset: 0, reason: Reason::Missing }
     }
 
     fn file(&self, first: u64) -> Result<Arc<dyn File>, LogError> {
@@ -255,7 +280,7 @@ impl Shared {
     /// Checks a segment record by record, remembers what is damaged and keeps the evidence.
     pub(crate) fn check(&self, view: &View) -> Result<SparseIndex, LogError> {
         let path = self.path(view.segment.first);
-        let Segment { first, len, record_bytes_max } = view.segment;
+        let Segment { first, len, record_bytes_max, .. } = view.segment;
         let (mut found, _) =
             survey_file(&*view.file, len, record_bytes_max, first, view.bound).map_err(LogError::io("read", &path))?;
         if found.end.index < view.bound {
@@ -274,6 +299,72 @@ impl Shared {
             self.put_index(view.segment.first, found.clone().into());
         }
         Ok(found.into())
+    }
+
+    /// The payload of a checksummed record at `offset` of a segment as it was appended:
+    /// opened in place if it is sealed. The range says where in `payload` it is.
+    pub(crate) fn unseal(
+        &self,
+        view: &View,
+        header: RecordHeader,
+        offset: u64,
+        payload: &mut [u8],
+    ) -> Result<Range<usize>, LogError> {
+        let key_id = match (view.segment.seal, header.is_sealed) {
+            (SegmentSeal::Plain | SegmentSeal::Unknown, false) => return Ok(0..payload.len()),
+            (SegmentSeal::Sealed(with), true) => with.key_id,
+            (SegmentSeal::Unknown, true) => match self.key_of(view, header, payload) {
+                Ok(key_id) => key_id,
+                Err(Some(key_id)) => return Err(self.key_missing(view, key_id)),
+                Err(None) => return Err(self.forged(view, header, offset)),
+            },
+            (SegmentSeal::Plain, true) | (SegmentSeal::Sealed(_), false) => {
+                return Err(self.forged(view, header, offset));
+            }
+        };
+        let Some(seal) = &self.seal else { return Err(self.key_missing(view, key_id)) };
+        match seal.open(key_id, header.index, payload) {
+            Ok(plain) => Ok(HEAD_BYTES..HEAD_BYTES + plain.len()),
+            Err(OpenError::KeyMissing { key_id }) => Err(self.key_missing(view, key_id)),
+            Err(OpenError::Forged | OpenError::Format) => Err(self.forged(view, header, offset)),
+        }
+    }
+
+    /// The key of a record in a segment whose header is damaged: one that opens it. Else
+    /// the one that the nearest segment was sealed with, if that is missing.
+    fn key_of(&self, view: &View, header: RecordHeader, payload: &[u8]) -> Result<KeyId, Option<KeyId>> {
+        if let Some((key_id, _)) = self.seal.as_ref().and_then(|seal| seal.open_any(header.index, payload).ok()) {
+            return Ok(key_id);
+        }
+        let state = self.state();
+        let sealed = |segment: &Segment| match segment.seal {
+            SegmentSeal::Sealed(with) => Some(with.key_id),
+            _ => None,
+        };
+        let (before, after) = state.segments.split_at(state.segments.partition_point(|s| s.first < view.segment.first));
+        let nearest = before.iter().rev().find_map(sealed).or_else(|| after.iter().find_map(sealed));
+        let is_given = |key_id| self.seal.as_ref().is_some_and(|seal| seal.keyring().get(key_id).is_some());
+        Err(nearest.filter(|key_id| !is_given(*key_id)))
+    }
+
+    fn key_missing(&self, view: &View, key_id: KeyId) -> LogError {
+        LogError::KeyMissing { key_id, path: self.path(view.segment.first) }
+    }
+
+    /// Remembers a forged record and keeps the evidence.
+    fn forged(&self, view: &View, header: RecordHeader, offset: u64) -> LogError {
+        let (path, lost, reason) = (self.path(view.segment.first), header.index..header.index + 1, Reason::Forged);
+        if self.state().version == view.version {
+            self.note(Damage { lost: lost.clone(), path: path.clone(), offset, reason });
+            quarantine(&*self.disk, &self.dir, &path, &*view.file, offset..offset + header.total());
+        }
+        LogError::Damaged { lost, path, offset, reason }
+    }
+
+    /// What is wrong with a lost record, as far as it is remembered.
+    pub(crate) fn reason(&self, index: u64) -> Reason {
+        let damages = lock(&self.damages);
+        damages.iter().find(|damage| damage.lost.contains(&index)).map_or(Reason::Record, |damage| damage.reason)
     }
 
     /// Remembers damage once.

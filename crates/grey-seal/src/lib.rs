@@ -41,5 +41,5 @@ pub use error::{KeyError, OpenError, SealError};
 pub use key::{KEY_BYTES, KeyId, MasterKey};
 pub use keyring::Keyring;
 pub use seal::{Place, Seal};
-pub use sealer::{Algorithm, OVERHEAD_BYTES, Sealer};
+pub use sealer::{Algorithm, HEAD_BYTES, OVERHEAD_BYTES, Sealer};
 pub use source::{KeySource, LoadedKey};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ring::digest::{SHA256, digest};
+use ring::digest::{Context, Digest, SHA256, digest};
 
 use crate::{Algorithm, KeyId, Keyring, OpenError, SealError, Sealer};
 
@@ -42,8 +42,19 @@ impl Seal {
 
     /// The same keys and algorithm for another purpose.
     pub fn with_purpose(&self, purpose: &str) -> Self {
-        let digest = digest(&SHA256, purpose.as_bytes());
-        let mut bound = Self { purpose: [0; PURPOSE_BYTES], ..self.clone() };
+        self.with_digest(digest(&SHA256, purpose.as_bytes()))
+    }
+
+    /// The same for a part of this purpose, such as the checkpoints of a log.
+    pub fn part(&self, name: &str) -> Self {
+        let mut context = Context::new(&SHA256);
+        context.update(&self.purpose);
+        context.update(name.as_bytes());
+        self.with_digest(context.finish())
+    }
+
+    fn with_digest(&self, digest: Digest) -> Self {
+        let mut bound = self.clone();
         bound.purpose.copy_from_slice(&digest.as_ref()[..PURPOSE_BYTES]);
         bound
     }
@@ -112,6 +123,7 @@ mod tests {
         bulk.sealer().expect("salt").seal(bulk.place(5).as_ref(), &[b"a", b"b"], &mut sealed).expect("sealed");
         assert_eq!(normal.open(id, 5, &mut sealed.clone()), Err(OpenError::Forged));
         assert_eq!(bulk.open(id, 4, &mut sealed.clone()), Err(OpenError::Forged));
+        assert_eq!(bulk.part("checkpoint").open(id, 5, &mut sealed.clone()), Err(OpenError::Forged));
         let reader = Seal::opening(keyring, "outbox/bulk");
         assert_eq!(reader.open_any(5, &sealed), Ok((id, b"ab".to_vec())));
         assert_eq!(reader.open(id, 5, &mut sealed).expect("opens"), b"ab");

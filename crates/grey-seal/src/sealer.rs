@@ -20,7 +20,8 @@ pub const OVERHEAD_BYTES: usize = HEAD_BYTES + TAG_BYTES;
 
 pub(crate) const SALT_BYTES: usize = 16;
 const COUNTER_AT: usize = 1 + SALT_BYTES;
-pub(crate) const HEAD_BYTES: usize = COUNTER_AT + 8;
+/// Where the record stands in a sealed one that was opened in place.
+pub const HEAD_BYTES: usize = COUNTER_AT + 8;
 pub(crate) const TAG_BYTES: usize = 16;
 const VERSION: u8 = 1 << 4;
 /// Records under one data key. Far below what either algorithm bears with counted

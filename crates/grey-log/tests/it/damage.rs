@@ -30,7 +30,7 @@ fn subject() -> Subject {
             (path, offset) = (last, 64);
         }
         for index in first..log.durable_end() {
-            let len = 16 + payload(index).len() as u64;
+            let len = RECORD_OVERHEAD + payload(index).len() as u64;
             records.push((path.clone(), offset..offset + len, index));
             offset += len;
         }
@@ -259,7 +259,7 @@ fn damage_shows_to_a_reader_that_was_there_before() {
     let reader = log.reader();
     assert_eq!(reader.scan(0, 1 << 20).expect("scan").len(), 200);
     assert_eq!(reader.read(3).expect("read").expect("there"), payload(3));
-    let offset = 64 + (0..3).map(|index| 16 + payload(index).len() as u64).sum::<u64>();
+    let offset = 64 + (0..3).map(|index| RECORD_OVERHEAD + payload(index).len() as u64).sum::<u64>();
     disk.flip(Path::new(&segments(&disk)[0].0), offset + 20, 1).expect("flip");
     assert!(
         matches!(reader.read(3), Err(LogError::Damaged { lost, offset: at, .. }) if lost == (3..4) && at == offset)

@@ -1,10 +1,6 @@
 //! What a log does when nothing goes wrong.
 
-use std::path::Path;
-use std::sync::Arc;
-
-use grey_disk::{RealDisk, SimDisk};
-use grey_log::{Log, LogConfig, LogError, Recovery};
+use grey_disk::RealDisk;
 
 use super::*;
 
@@ -284,7 +280,7 @@ fn it_works_on_the_real_file_system_from_several_threads() {
     let directory = tempfile::tempdir().expect("temporary directory");
     let disk = Arc::new(RealDisk::new(directory.path()));
     let config = LogConfig { segment_bytes_max: 8_192, record_bytes_max: 4_096 };
-    let (mut log, _) = Log::open(disk.clone(), Path::new("a/log"), config).expect("open");
+    let (mut log, _) = Log::open_sealed(disk.clone(), Path::new("a/log"), config, sealing().as_ref()).expect("open");
     let reader = log.reader();
     const END: u64 = 2_000;
     std::thread::scope(|scope| {
@@ -304,7 +300,7 @@ fn it_works_on_the_real_file_system_from_several_threads() {
         fill(&mut log, END, 37);
     });
     drop(log);
-    let (log, recovery) = Log::open(disk, Path::new("a/log"), config).expect("open");
+    let (log, recovery) = Log::open_sealed(disk, Path::new("a/log"), config, sealing().as_ref()).expect("open");
     assert_eq!(recovery, Recovery { records: END, ..Recovery::default() });
     assert_holds(&log, 0..END);
 }

@@ -1,8 +1,12 @@
 //! What is known of one lane without reading it.
 
+use std::ops::Range;
+
 use grey_ledger::{Books, Tally};
 use grey_model::{BlockHeader, Epoch, Seq};
 use serde::{Deserialize, Serialize};
+
+use crate::record::Counted;
 
 /// The settled past of one life of the site, in one lane.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,27 +36,31 @@ impl Pending {
         self.tally.add(&tally_of(header));
     }
 
-    /// Counts a block out. False when more would leave than is there.
-    pub(crate) fn remove(&mut self, header: &BlockHeader, bytes: usize) -> bool {
-        let gone = tally_of(header);
+    /// Counts what folds and later blocks changed. False when more would leave than is there.
+    pub(crate) fn shift(&mut self, by: Counted) -> bool {
         let counts = [
-            (&mut self.blocks, 1),
-            (&mut self.bytes, bytes as u64),
-            (&mut self.tally.pending, gone.pending),
-            (&mut self.tally.reduced, gone.reduced),
-            (&mut self.tally.deduplicated, gone.deduplicated),
-            (&mut self.tally.dropped, gone.dropped),
+            (&mut self.blocks, by.blocks),
+            (&mut self.bytes, by.bytes),
+            (&mut self.tally.pending, by.pending),
+            (&mut self.tally.reduced, by.reduced),
+            (&mut self.tally.deduplicated, by.deduplicated),
+            (&mut self.tally.dropped, by.dropped),
         ];
         let mut exact = true;
         for (count, n) in counts {
-            exact &= *count >= n;
-            *count = count.saturating_sub(n);
+            exact &= count.checked_add_signed(n).is_some();
+            *count = count.saturating_add_signed(n);
         }
         exact
     }
+
+    /// Counts a block out. False when more would leave than is there.
+    pub(crate) fn remove(&mut self, header: &BlockHeader, bytes: usize) -> bool {
+        self.shift(Counted::default().minus(Counted::of(header, bytes)))
+    }
 }
 
-fn tally_of(header: &BlockHeader) -> Tally {
+pub(crate) fn tally_of(header: &BlockHeader) -> Tally {
     let mut tally = Tally { pending: u64::from(header.events), ..Tally::default() };
     for account in &header.accounts {
         tally.account(account.disposition, account.len());
@@ -75,6 +83,32 @@ pub struct LaneState {
     pub epoch: Epoch,
     /// What waits between `acked` and `end`.
     pub pending: Pending,
+    /// What was ever counted in, less what folds took out.
+    pub(crate) counted: Counted,
+    /// Serial of the next record of a lower stratum.
+    pub(crate) serial: u64,
+    /// Records below this serial were told of in receipts.
+    pub(crate) announced: u64,
+    /// Waiting sequences that were told of as lost to damage.
+    pub(crate) damage_told: Vec<(Epoch, Range<Seq>)>,
+}
+
+/// A lane as checkpoints before the strata kept it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct LaneStateV1 {
+    lives: Vec<Life>,
+    acked: u64,
+    end: u64,
+    end_seq: Seq,
+    epoch: Epoch,
+    pending: Pending,
+}
+
+impl From<LaneStateV1> for LaneState {
+    fn from(old: LaneStateV1) -> Self {
+        let LaneStateV1 { lives, acked, end, end_seq, epoch, pending } = old;
+        Self { lives, acked, end, end_seq, epoch, pending, ..Self::default() }
+    }
 }
 
 impl LaneState {
@@ -100,11 +134,18 @@ pub(crate) struct LaneEnd {
     end_seq: Seq,
     epoch: Epoch,
     pending: Pending,
+    counted: Counted,
 }
 
 impl LaneEnd {
     pub(crate) fn of(state: &LaneState) -> Self {
-        Self { end: state.end, end_seq: state.end_seq, epoch: state.epoch, pending: state.pending }
+        Self {
+            end: state.end,
+            end_seq: state.end_seq,
+            epoch: state.epoch,
+            pending: state.pending,
+            counted: state.counted,
+        }
     }
 
     /// Takes note of a block at the end of the lane.
@@ -113,10 +154,12 @@ impl LaneEnd {
         self.end_seq = header.range().end;
         self.epoch = header.epoch;
         self.pending.add(header, bytes);
+        self.counted = self.counted.plus(Counted::of(header, bytes));
     }
 
     pub(crate) fn apply_to(self, state: &mut LaneState) {
-        let Self { end, end_seq, epoch, pending } = self;
-        (state.end, state.end_seq, state.epoch, state.pending) = (end, end_seq, epoch, pending);
+        let Self { end, end_seq, epoch, pending, counted } = self;
+        (state.end, state.end_seq, state.epoch) = (end, end_seq, epoch);
+        (state.pending, state.counted) = (pending, counted);
     }
 }

@@ -1,33 +1,39 @@
 //! The owner's side of the outbox: append, commit, acknowledge, reclaim.
 
-use std::path::Path;
-use std::sync::{Arc, Mutex};
+mod folding;
+mod open;
+mod telling;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use grey_disk::Disk;
-use grey_log::{Log, LogConfig, LogError};
-use grey_model::{BlockError, BlockHeader, Disposition, Lane, SiteId};
+use grey_log::{Log, LogError};
+use grey_model::{BlockError, BlockHeader, Lane};
 use serde::{Deserialize, Serialize};
 
-use crate::fold::{Applied, FoldJob, Folded};
 use crate::ladder::{Ladder, Level, Step};
-use crate::lane::{LaneEnd, LaneState, Pending};
-use crate::lease::UplinkReader;
-use crate::reader::{Edges, QueueReader, Shared, receipt};
-use crate::receipt::{Receipt, ReceiptKind};
-use crate::strata::StratumStatus;
+use crate::lane::{LaneEnd, LaneState, LaneStateV1, Pending};
+use crate::lease::{self, SharedDoubt, UplinkReader};
+use crate::reader::{Edges, QueueReader};
+use crate::receipt::Receipt;
+use crate::reserve::Reserve;
+use crate::strata::{LAYERS, Stratum, StratumStatus};
 
-/// Limits of an outbox.
+/// Limits and policies of an outbox.
 #[derive(Debug, Clone)]
 pub struct QueueConfig {
-    /// Bytes on disk over all lanes before [`Queue::is_full`] says so.
+    /// Bytes on disk over all lanes at which the outbox is full.
     pub bytes_max: u64,
-    /// Size of a log segment: the unit in which space comes back.
+    /// Size of a log segment, at most: the unit in which space comes back. In a small
+    /// outbox segments are smaller, a 64th of it.
     pub segment_bytes_max: u64,
     /// What becomes of each lane, by index, when the outbox is full.
     pub on_full: [OnFull; 3],
     /// Bytes of disk set aside, so that folds, receipts and checkpoints still have room
-    /// when the disk is full. Not counted as used.
+    /// when the disk is full. Not counted as used. A fold needs up to 4 MiB.
     pub reserve_bytes: u64,
 }
 
@@ -63,7 +69,7 @@ pub enum Admission {
     /// Take one reading of two, by a hash of the sequence; account for the other as
     /// reduced by [`grey_model::RuleId::THINNED`]. Other kinds of events are taken.
     Sample,
-    /// Account for it as [`Disposition::DroppedOverflow`].
+    /// Account for it as [`grey_model::Disposition::DroppedOverflow`].
     DropNewest,
     /// Let the producer wait.
     Block,
@@ -85,6 +91,16 @@ pub enum QueueError {
         /// What was wrong.
         source: BlockError,
     },
+    /// The disk refused an operation beside the logs.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// What the disk said.
+        source: io::Error,
+    },
 }
 
 /// The part of the queue that a checkpoint keeps.
@@ -92,6 +108,22 @@ pub enum QueueError {
 pub struct QueueState {
     /// By lane index.
     pub lanes: [LaneState; 3],
+    /// The level that was told of.
+    ladder: Ladder,
+    /// Changes of level that were told of.
+    steps: u64,
+}
+
+/// The state as checkpoints before the strata kept it; [`QueueState`] is made of it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct QueueStateV1 {
+    lanes: [LaneStateV1; 3],
+}
+
+impl From<QueueStateV1> for QueueState {
+    fn from(old: QueueStateV1) -> Self {
+        Self { lanes: old.lanes.map(LaneState::from), ..Self::default() }
+    }
 }
 
 /// What opening had to mend.
@@ -106,103 +138,39 @@ pub struct Repair {
 #[derive(Debug)]
 struct LaneLog {
     log: Log,
+    /// The strata below, those that there are.
+    layers: [Option<Log>; LAYERS],
     state: LaneState,
+    /// Positions from here on must stay readable: a kept checkpoint may start here.
+    floor: u64,
+    /// Bytes of blocks that were settled since the last reclaim.
+    settled_bytes: u64,
+    /// Raised by every fold.
+    generation: u64,
+    /// Where the lane ended when it was last looked at for small blocks.
+    looked_at: u64,
 }
 
 /// The outbox. One owner writes; [`QueueReader`]s read on other threads.
 #[derive(Debug)]
 pub struct Queue {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
     config: QueueConfig,
     lanes: [LaneLog; 3],
     reader: QueueReader,
+    doubt: SharedDoubt,
+    reserve: Reserve,
     ladder: Ladder,
-    receipts: Vec<Receipt>,
     steps: u64,
+    /// As of the last [`Queue::take_receipts`].
+    told: (Ladder, u64),
+    receipts: Vec<Receipt>,
     disk_full: bool,
+    now_ms: i64,
 }
 
 impl Queue {
-    /// Opens the lanes below `dir`, continuing from the state of the last
-    /// checkpoint. Without one every block is read once to count it.
-    pub fn open(
-        disk: &Arc<dyn Disk>,
-        dir: &Path,
-        site: SiteId,
-        config: QueueConfig,
-        state: Option<QueueState>,
-    ) -> Result<(Self, Vec<Repair>), QueueError> {
-        let mut repairs = Vec::new();
-        let mut states = state.unwrap_or_default().lanes.into_iter();
-        let mut open = |lane: Lane| -> Result<LaneLog, QueueError> {
-            let log_config = LogConfig { segment_bytes_max: config.segment_bytes_max, ..LogConfig::default() };
-            let (log, recovery) = Log::open(Arc::clone(disk), &dir.join(lane.as_str()), log_config)?;
-            for damage in recovery.damaged {
-                repairs.push(Repair { lane, what: damage.to_string() });
-            }
-            let state = states.next().unwrap_or_default();
-            Ok(LaneLog { log, state })
-        };
-        let lanes = [open(Lane::Critical)?, open(Lane::Normal)?, open(Lane::Bulk)?];
-        let logs = lanes.each_ref().map(|lane| lane.log.reader());
-        let reader = QueueReader { site, logs, shared: Arc::new(Mutex::new(Shared::default())) };
-        let (ladder, receipts) = (Ladder::default(), Vec::new());
-        let mut queue = Self { config, lanes, reader, ladder, receipts, steps: 0, disk_full: false };
-        for lane in Lane::ALL {
-            queue.catch_up(lane, &mut repairs)?;
-        }
-        Ok((queue, repairs))
-    }
-
-    /// Counts the blocks that were appended after the checkpoint, and accounts
-    /// for those that the checkpoint knows but the log does not.
-    fn catch_up(&mut self, lane: Lane, repairs: &mut Vec<Repair>) -> Result<(), QueueError> {
-        let slot = &mut self.lanes[lane.index()];
-        let known = slot.state.clone();
-        if slot.log.next_index() < known.end {
-            // The log lost blocks that the checkpoint counted.
-            let mut end_seq = known.lives.last().map_or(0, |life| life.books.end());
-            let mut pending = Pending::default();
-            let mut position = known.acked.max(slot.log.first_index());
-            while position < slot.log.durable_end() {
-                let Some((at, block)) = self.reader.next(lane, position)? else { break };
-                let header = parse(lane, at, &block)?;
-                end_seq = header.range().end;
-                pending.add(&header, block.len());
-                position = at + 1;
-            }
-            let slot = &mut self.lanes[lane.index()];
-            let lost = end_seq..known.end_seq.max(end_seq);
-            let what = format!("the log ends before the checkpoint; sequences {lost:?} are lost");
-            repairs.push(Repair { lane, what });
-            slot.state.end = slot.log.next_index();
-            slot.state.end_seq = end_seq;
-            slot.state.acked = slot.state.acked.min(slot.state.end);
-            slot.state.pending = pending;
-            if !lost.is_empty() {
-                let block = receipt(&self.reader.site, known.epoch, lane, lost, Disposition::DroppedDamage);
-                let header = parse(lane, slot.state.end, &block)?;
-                self.write(lane, [(&header, &block)])?;
-            }
-        } else {
-            let mut position = known.end.max(if known == LaneState::default() { slot.log.first_index() } else { 0 });
-            if known == LaneState::default() {
-                slot.state.acked = position;
-            }
-            self.publish(lane);
-            while position < self.lanes[lane.index()].log.durable_end() {
-                let Some((at, block)) = self.reader.next(lane, position)? else { break };
-                let header = parse(lane, at, &block)?;
-                let state = &mut self.lanes[lane.index()].state;
-                let mut end = LaneEnd::of(state);
-                end.appended(at, &header, block.len());
-                end.apply_to(state);
-                position = at + 1;
-            }
-        }
-        self.publish(lane);
-        Ok(())
-    }
-
     /// Appends encoded blocks to a lane and makes them durable and visible to
     /// readers: all of them, or none when the disk is full.
     pub fn write<'a>(
@@ -222,22 +190,28 @@ impl Queue {
         Ok(())
     }
 
-    /// Settles every block of the lane below `upto`: the next tier has them.
+    /// Settles every block of the lane below `upto`: the next tier has them. A block that
+    /// stands for positions beyond `upto` is not settled.
     pub fn ack(&mut self, lane: Lane, upto: u64) -> Result<(), QueueError> {
         let upto = upto.min(self.lanes[lane.index()].log.durable_end());
         while self.lanes[lane.index()].state.acked < upto {
             let position = self.lanes[lane.index()].state.acked;
             let Some(found) = self.reader.read(lane, position)? else { break };
-            let header = parse(lane, found.position, &found.block)?;
-            let state = &mut self.lanes[lane.index()].state;
-            state.settle(&header);
-            state.acked = found.position + 1;
+            if found.positions.end > upto {
+                break;
+            }
+            let header = parse(lane, found.position(), &found.block)?;
+            let slot = &mut self.lanes[lane.index()];
+            slot.state.settle(&header);
+            slot.state.acked = found.positions.end;
+            slot.settled_bytes += found.block.len() as u64;
             // A receipt does not say how many of the lost sequences held events.
-            if found.stands_for_lost || !state.pending.remove(&header, found.block.len()) {
+            if found.stands_for_lost || !slot.state.pending.remove(&header, found.block.len()) {
                 self.recount(lane)?;
             }
             self.publish(lane);
         }
+        lease::lock(&self.doubt).settle(lane, self.lane(lane).acked);
         Ok(())
     }
 
@@ -253,24 +227,48 @@ impl Queue {
     }
 
     fn publish(&self, lane: Lane) {
-        let state = &self.lanes[lane.index()].state;
+        self.reader.lock().edges[lane.index()] = self.edges(lane);
+    }
+
+    fn edges(&self, lane: Lane) -> Edges {
+        let state = self.lane(lane);
         let acked_seq = state.settled_seq(state.epoch);
-        self.reader.lock().edges[lane.index()] =
-            Edges { acked: state.acked, acked_seq, end_seq: state.end_seq, epoch: state.epoch };
+        Edges { acked: state.acked, acked_seq, end_seq: state.end_seq, epoch: state.epoch }
     }
 
     /// Gives back the space of blocks that were settled when `state`, a
     /// checkpoint that is durable by now, was taken.
     pub fn reclaim(&mut self, state: &QueueState) -> Result<(), QueueError> {
-        for (slot, kept) in self.lanes.iter_mut().zip(&state.lanes) {
-            slot.log.trim_front(kept.acked.min(slot.state.acked))?;
+        for (lane, kept) in Lane::ALL.into_iter().zip(&state.lanes) {
+            let slot = &mut self.lanes[lane.index()];
+            let acked = kept.acked.min(slot.state.acked);
+            slot.floor = slot.floor.max(acked);
+            if acked == slot.state.acked {
+                slot.settled_bytes = 0;
+            }
+            slot.log.trim_front(slot.floor)?;
+            self.trim_layers(lane)?;
         }
         Ok(())
     }
 
-    /// What a checkpoint must keep.
+    /// True when a checkpoint now, with older ones let go, would give back space that is
+    /// needed, or would let a fold begin: follow it with [`Queue::reclaim`].
+    pub fn wants_reclaim(&self) -> bool {
+        let worth = match self.level() {
+            Level::Normal => return false,
+            Level::Warning | Level::Critical => u64::MAX,
+            Level::Emergency => self.segment_bytes() / 4,
+            Level::Overflow => 1,
+        };
+        self.lanes.iter().any(|slot| slot.settled_bytes >= worth || slot.is_held_back())
+    }
+
+    /// What a checkpoint must keep. Receipts that were taken count as told: whoever took
+    /// them makes them durable before the checkpoint is.
     pub fn state(&self) -> QueueState {
-        QueueState { lanes: self.lanes.each_ref().map(|slot| slot.state.clone()) }
+        let lanes = self.lanes.each_ref().map(|slot| slot.state.clone());
+        QueueState { lanes, ladder: self.told.0, steps: self.told.1 }
     }
 
     /// What is known of one lane.
@@ -283,9 +281,21 @@ impl Queue {
         self.reader.clone()
     }
 
-    /// Bytes on disk, settled blocks that are not reclaimed yet included.
+    /// The uplink's view: what it gives out is in doubt until it is acknowledged.
+    pub fn uplink(&self) -> UplinkReader {
+        UplinkReader::new(self.reader.clone(), Arc::clone(&self.doubt))
+    }
+
+    /// Bytes on disk, settled blocks that are not reclaimed yet included; the reserve is not.
     pub fn bytes_on_disk(&self) -> u64 {
-        self.lanes.iter().map(|slot| slot.log.bytes()).sum()
+        let logs =
+            self.lanes.iter().map(|slot| slot.log.bytes() + slot.layers.iter().flatten().map(Log::bytes).sum::<u64>());
+        logs.sum::<u64>() + lease::lock(&self.doubt).bytes()
+    }
+
+    /// Bytes of disk that are set aside at the moment.
+    pub fn bytes_reserved(&self) -> u64 {
+        self.reserve.held_bytes()
     }
 
     /// Bytes of blocks that wait.
@@ -293,7 +303,7 @@ impl Queue {
         self.lanes.iter().map(|slot| slot.state.pending.bytes).sum()
     }
 
-    /// True when the waiting blocks reach the limit: producers must wait.
+    /// True when the waiting blocks reach the limit.
     pub fn is_full(&self) -> bool {
         self.bytes_pending() >= self.config.bytes_max
     }
@@ -308,15 +318,6 @@ impl Queue {
         self.ladder.level()
     }
 
-    /// Looks at what is used and moves the level; a step is also a receipt.
-    pub fn observe(&mut self, now_ms: i64) -> Option<Step> {
-        let step = self.ladder.observe(self.bytes_on_disk(), self.config.bytes_max, self.disk_full)?;
-        self.steps += 1;
-        let id = format!("outbox-step-{}-{}", self.steps, step.to);
-        self.receipts.push(Receipt { id, at_ms: now_ms, kind: ReceiptKind::Step(step) });
-        Some(step)
-    }
-
     /// What to do with a new event of a lane.
     pub fn admission(&self, lane: Lane) -> Admission {
         match (self.config.on_full[lane.index()], self.level()) {
@@ -329,41 +330,49 @@ impl Queue {
         }
     }
 
+    /// Looks at what is used and moves the level; a step is also a receipt. Where the disk
+    /// was full it is probed for room, and the reserve taken back.
+    pub fn observe(&mut self, now_ms: i64) -> Option<Step> {
+        self.now_ms = now_ms;
+        // A disk that cannot say how much room it has is asked again next time.
+        if self.reserve.take_back().unwrap_or(false) {
+            self.disk_full = false;
+        }
+        self.step()
+    }
+
     /// A write, anywhere in the data directory, found the disk full: what was set aside is
-    /// let go and the outbox counts as full until [`Queue::observe`] finds room again.
+    /// let go and the outbox counts as full until [`Queue::observe`] finds room for it again.
     pub fn disk_full(&mut self, now_ms: i64) -> Option<Step> {
+        self.now_ms = now_ms;
         self.disk_full = true;
-        self.observe(now_ms)
+        // Where it cannot be removed there is no more room than there was.
+        let _ = self.reserve.let_go();
+        self.step()
     }
 
-    /// Work that stored blocks need, the most urgent first; `None` when there is none.
-    pub fn next_fold(&mut self) -> Option<FoldJob> {
-        None
-    }
-
-    /// Takes over what a job made: durable once this returns.
-    pub fn apply(&mut self, folded: Folded) -> Result<Applied, QueueError> {
-        Ok(folded.applied)
-    }
-
-    /// True when a checkpoint now would give back space that is needed, or lets folds go on.
-    pub fn wants_reclaim(&self) -> bool {
-        false
-    }
-
-    /// What there is to tell: changes of level and affected ranges since the last time.
-    pub fn take_receipts(&mut self) -> Vec<Receipt> {
-        std::mem::take(&mut self.receipts)
-    }
-
-    /// The uplink's view.
-    pub fn uplink(&self) -> UplinkReader {
-        UplinkReader::new(self.reader.clone())
-    }
-
-    /// What every stratum of every lane holds.
+    /// What every stratum of every lane holds; strata without a file are left out.
     pub fn strata(&self) -> Vec<StratumStatus> {
-        Vec::new()
+        let mut found = Vec::new();
+        for lane in Lane::ALL {
+            let slot = &self.lanes[lane.index()];
+            let mut served = slot.state.acked;
+            for stratum in Stratum::ALL {
+                let log = match slot.layers.get(stratum.index()) {
+                    None => &slot.log,
+                    Some(Some(log)) => log,
+                    Some(None) => continue,
+                };
+                let end = self.reader.lock().layers[lane.index()]
+                    .get(stratum.index())
+                    .map_or(slot.log.durable_end(), |layer| layer.as_ref().map_or(0, |layer| layer.covers.end));
+                let positions = served..end.max(served);
+                served = positions.end;
+                let records = log.durable_end() - log.first_index();
+                found.push(StratumStatus { lane, stratum, records, bytes: log.bytes(), positions });
+            }
+        }
+        found
     }
 
     /// When the oldest waiting block was closed, Unix ms.
@@ -378,7 +387,7 @@ impl Queue {
     }
 }
 
-fn parse(lane: Lane, position: u64, block: &Bytes) -> Result<BlockHeader, QueueError> {
+pub(crate) fn parse(lane: Lane, position: u64, block: &Bytes) -> Result<BlockHeader, QueueError> {
     let view = BlockHeader::parse(block).map_err(|source| QueueError::Block { lane, position, source })?;
     Ok(view.header)
 }

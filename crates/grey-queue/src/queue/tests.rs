@@ -3,8 +3,9 @@
 use super::*;
 use crate::reader::QueueReader;
 use grey_disk::SimDisk;
-use grey_model::{Account, Compression, Epoch, RuleId, Stamp};
+use grey_model::{Account, Compression, Disposition, Epoch, RuleId, SiteId, Stamp};
 use proptest::prelude::*;
+use std::path::Path;
 
 const DIR: &str = "outbox";
 

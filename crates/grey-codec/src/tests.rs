@@ -7,7 +7,7 @@ use grey_model::{
 };
 use proptest::prelude::*;
 
-use crate::{BlockBuilder, CodecError, Effort, SeqEvent, decode_block, row};
+use crate::{BlockBuilder, CodecError, Effort, RawBuilder, SeqEvent, decode_block, raw_payloads, row};
 
 mod paged;
 
@@ -363,6 +363,24 @@ fn golden(name: &str, bytes: &[u8]) -> Vec<u8> {
         std::fs::write(&path, bytes).unwrap();
     }
     std::fs::read(&path).unwrap()
+}
+
+#[test]
+fn golden_opaque_payloads_are_written_and_read_as_ever() {
+    let mut builder = RawBuilder::new(SiteId::new("plant-7").unwrap(), Epoch(3), Lane::Normal, Compression::None, 10);
+    let payloads = [&b"{\"temperature\":21.5}"[..], b"", &[0xff; 200]];
+    for (payload, seq) in payloads.iter().zip(10..) {
+        assert_eq!(builder.push(payload), Ok(seq));
+        assert_eq!(builder.account(Disposition::DroppedOverflow, u64::from(seq == 12)), u64::from(seq == 12));
+    }
+    let block =
+        builder.finish(Stamp { hlc: Stamp::at_unix_ms(1_760_000_060_000).hlc, uncertainty_ms: 12 }, 77).unwrap();
+    let golden = golden("block-v1-opaque.bin", &block);
+    assert_eq!(block, golden);
+    let view = BlockHeader::parse(&golden).unwrap();
+    let found = raw_payloads(&view).unwrap();
+    assert!(found.iter().map(|(_, payload)| payload.to_vec()).eq(payloads.iter().map(|payload| payload.to_vec())));
+    assert_eq!((view.header.span, view.header.events, view.header.kinds), (4, 3, 0));
 }
 
 #[test]

@@ -4,7 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::BlockReader;
-use crate::paged::PAGE_EVENTS;
+use crate::columns::Columns;
+use crate::paged::{self, PAGE_EVENTS};
 
 /// A second between two readings; the last device appears in the third page, other columns in the second alone.
 fn large(events: usize) -> Vec<Event> {
@@ -14,7 +15,7 @@ fn large(events: usize) -> Vec<Event> {
         let mut event = Event::reading(format!("pump-{device}"), "pressure", (at * 7 % 640) as f64 / 100.0, time);
         event.stamp = Stamp { hlc: Stamp::at_unix_ms(time / 10 * 10 + 12).hlc, uncertainty_ms: 3 };
         if at / PAGE_EVENTS == 1 {
-            event.quality = if at % 9 == 0 { Quality::Bad } else { Quality::Good };
+            event.quality = if at.is_multiple_of(9) { Quality::Bad } else { Quality::Good };
             event.id = Some(Name::from(format!("late/{device}/{at}")));
             event.attributes = vec![(Name::from("shift"), Name::from("b"))];
         }
@@ -129,6 +130,38 @@ fn golden_pages_are_read_as_ever() {
 
 /// The checksum of the golden block before compression, which would be large.
 const GOLDEN_PLAIN_CRC: u32 = 0x4867_4bc7;
+
+/// The sample as pages, which the builder does not make of so few events but every reader takes.
+fn small_pages(compression: Compression) -> Vec<u8> {
+    let mut columns = Columns::new();
+    sample_events().iter().for_each(|event| columns.push(event));
+    let payload = paged::encode(&mut columns, compression, Effort::Normal);
+    let header = BlockHeader::parse(&sample_block(Compression::None)).unwrap().header;
+    let raw_len = payload.len() as u32;
+    BlockHeader { payload_raw_len: raw_len, ..header }.encode(&payload).to_vec()
+}
+
+#[test]
+fn every_flipped_bit_of_a_page_behind_a_good_checksum_is_survived() {
+    let golden = golden("block-v1-pages-none.bin", &small_pages(Compression::None));
+    assert_eq!(golden, small_pages(Compression::None));
+    for compression in [Compression::None, Compression::Lz4, Compression::Zstd] {
+        let block = small_pages(compression);
+        let (_, found) = decode_block(&block).unwrap();
+        assert!(found.iter().zip(sample_events()).all(|(found, event)| same(&found.event, &event)));
+        let view = BlockHeader::parse(&block).unwrap();
+        for bit in 0..view.payload.len() * 8 {
+            let mut payload = view.payload.to_vec();
+            payload[bit / 8] ^= 1 << (bit % 8);
+            if let Ok((_, found)) = decode_block(&view.header.encode(&payload)) {
+                assert_eq!(found.len(), 24);
+            }
+        }
+        for len in 0..view.payload.len() {
+            assert!(decode_block(&view.header.encode(&view.payload[..len])).is_err(), "{compression:?} {len}");
+        }
+    }
+}
 
 #[test]
 fn damage_to_pages_is_survived() {

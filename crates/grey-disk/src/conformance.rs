@@ -3,8 +3,9 @@
 
 use std::io::ErrorKind;
 use std::path::Path;
+use std::sync::Arc;
 
-use crate::{Disk, OpenMode, RealDisk, SimDisk, read_file, write_file_atomic};
+use crate::{Disk, OpenMode, OverlayDisk, RealDisk, SimDisk, read_file, write_file_atomic};
 
 fn on_both(case: impl Fn(&dyn Disk)) {
     let directory = tempfile::tempdir().expect("temporary directory");
@@ -12,6 +13,7 @@ fn on_both(case: impl Fn(&dyn Disk)) {
     real.create_dir_all(Path::new("")).expect("root");
     case(&real);
     case(&SimDisk::new(1));
+    case(&OverlayDisk::new(Arc::new(SimDisk::new(1))));
 }
 
 #[test]

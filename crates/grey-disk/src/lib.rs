@@ -12,10 +12,13 @@
 //! - a rename is atomic; nothing else is;
 //! - after a failed sync nothing can be said about the bytes that were to be synced.
 //!
+//! [`OverlayDisk`] shows another disk and keeps changes to itself.
+//!
 //! This crate knows nothing of formats and keeps no state of its own.
 //!
 //! Example: `examples/disk.rs`.
 
+mod overlay;
 mod path;
 mod real;
 mod sim;
@@ -25,6 +28,7 @@ use std::fmt::Debug;
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub use overlay::{Change, OverlayDisk};
 pub use real::{Lock, RealDisk};
 pub use sim::{Faults, Operations, SimDisk};
 pub use unsynced::UnsyncedDisk;

@@ -43,6 +43,7 @@
 mod checkpoints;
 mod error;
 mod format;
+mod inspect;
 mod log;
 mod marker;
 mod quarantine;
@@ -55,5 +56,8 @@ mod window;
 
 pub use checkpoints::Checkpoints;
 pub use error::{Damage, LogError, Reason, Recovery};
+pub use inspect::{
+    CheckpointReport, Inspection, MarkerReport, Progress, Records, Sealing, SegmentReport, inspect, repair,
+};
 pub use log::{Log, LogConfig, PendingSync};
 pub use reader::LogReader;

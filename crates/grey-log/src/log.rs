@@ -139,11 +139,22 @@ impl Log {
         config: LogConfig,
         seal: Option<&Seal>,
     ) -> Result<(Self, Recovery), LogError> {
+        Self::open_with(disk, dir, config, seal, true)
+    }
+
+    /// `needs_key`: whether the last segment's key must be given.
+    pub(crate) fn open_with(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        config: LogConfig,
+        seal: Option<&Seal>,
+        needs_key: bool,
+    ) -> Result<(Self, Recovery), LogError> {
         let sealed = SealedWith::wanted(seal);
         config.check(sealed)?;
         let fail = |source| LogError::Seal { path: dir.to_owned(), source };
         let sealer = seal.filter(|_| sealed.is_some()).map(Seal::sealer).transpose().map_err(fail)?;
-        let Opened { shared, marker, epoch, active, recovery } = recovery::open(disk, dir, &config, seal)?;
+        let Opened { shared, marker, epoch, active, recovery } = recovery::open(disk, dir, &config, seal, needs_key)?;
         let shared = Arc::new(shared);
         let next_index = shared.state().durable_end;
         let log = Self {
@@ -162,6 +173,10 @@ impl Log {
             poisoned: None,
         };
         Ok((log, recovery))
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
     }
 
     /// Index of the first record that is still there, or of the next one when none is.

@@ -68,6 +68,8 @@ struct Opening<'a> {
     dir: &'a Path,
     config: &'a LogConfig,
     seal: Option<&'a Seal>,
+    /// Whether the last segment's key must be given.
+    needs_key: bool,
     /// The marker's word, where it has one for this epoch.
     known: Option<Marker>,
     epoch: u64,
@@ -82,13 +84,14 @@ pub(crate) fn open(
     dir: &Path,
     config: &LogConfig,
     seal: Option<&Seal>,
+    needs_key: bool,
 ) -> Result<Opened, LogError> {
     let sealed = SealedWith::wanted(seal);
     let record_bytes_max = stored_bytes_max(config, sealed);
     disk.create_dir_all(dir).map_err(LogError::io("create", dir))?;
     let (mut marker, known) = MarkerFile::open(&*disk, dir)?;
     let (listed, recovery) = (Vec::new(), Recovery::default());
-    let mut opening = Opening { disk, dir, config, seal, known, epoch: 0, floor: 0, listed, recovery };
+    let mut opening = Opening { disk, dir, config, seal, needs_key, known, epoch: 0, floor: 0, listed, recovery };
     opening.list()?;
     opening.settle_epoch()?;
     opening.drop_trimmed()?;
@@ -267,7 +270,7 @@ impl Opening<'_> {
     /// Without its key nobody could go on reading where the log ends.
     fn check_key(&self, listed: &Listed, path: &Path) -> Result<(), LogError> {
         let Some(SealedWith { key_id, .. }) = listed.header.and_then(|header| header.sealed) else { return Ok(()) };
-        if self.seal.is_some_and(|seal| seal.keyring().get(key_id).is_some()) {
+        if !self.needs_key || self.seal.is_some_and(|seal| seal.keyring().get(key_id).is_some()) {
             return Ok(());
         }
         Err(LogError::KeyMissing { key_id, path: path.to_owned() })

@@ -59,6 +59,11 @@ impl Seal {
         bound
     }
 
+    /// The same keys and purpose, to open only.
+    pub fn without_sealing(&self) -> Self {
+        self.clone().with_algorithm(None)
+    }
+
     fn with_algorithm(self, algorithm: Option<Algorithm>) -> Self {
         Self { algorithm, ..self }
     }
@@ -125,6 +130,7 @@ mod tests {
         assert_eq!(bulk.open(id, 4, &mut sealed.clone()), Err(OpenError::Forged));
         assert_eq!(bulk.part("checkpoint").open(id, 5, &mut sealed.clone()), Err(OpenError::Forged));
         let reader = Seal::opening(keyring, "outbox/bulk");
+        assert_eq!(bulk.without_sealing().open(id, 5, &mut sealed.clone()).expect("opens"), b"ab");
         assert_eq!(reader.open_any(5, &sealed), Ok((id, b"ab".to_vec())));
         assert_eq!(reader.open(id, 5, &mut sealed).expect("opens"), b"ab");
         assert_eq!(reader.sealing(), None);

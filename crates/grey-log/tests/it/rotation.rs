@@ -1,12 +1,12 @@
 //! Sealed logs whose keys change, are missing, or are not what sealed the records.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
 use grey_disk::{Disk, OpenMode, SimDisk, read_file};
-use grey_log::{Checkpoints, Log, LogError, Reason, Recovery};
-use grey_seal::{HEAD_BYTES, OVERHEAD_BYTES, Seal};
+use grey_log::{Checkpoints, Log, LogError, Reason, Recovery, Sealing, inspect};
+use grey_seal::{HEAD_BYTES, KeyId, OVERHEAD_BYTES, Seal};
 
 use super::keys::{key, keyring, seal};
 use super::plain::{append, assert_holds, exists, fill, payload, scan_all, segments, small};
@@ -377,4 +377,32 @@ fn checkpoints_are_sealed_and_older_keys_open_them() {
     put(&disk, &path(3), &moved);
     assert_eq!(both.load_newest(None).expect("load"), Some((2, b"one".to_vec())));
     assert!(exists(&disk, &path(3).replace("state/", "state/quarantine/")));
+}
+
+#[test]
+fn looking_needs_no_key() {
+    let disk = SimDisk::new(1);
+    fill(&mut open(&disk, keys(&[1], 1)), 40, 3);
+    fill(&mut open(&disk, keys(&[2, 1], 2)), 40, 3);
+    let before = image(&disk);
+    for (seal, intact, unopened) in
+        [(None, 0, segments(&disk).len()), (keys(&[1], 3), 40, 0), (keys(&[2, 1], 3), 80, 0)]
+    {
+        let found = inspect(Arc::new(disk.clone()), Path::new("log"), small(), seal.as_ref()).expect("inspect");
+        assert_eq!(found.recovery.damaged, []);
+        let key_ids: BTreeSet<_> = found.segments.iter().map(|segment| segment.sealing).map(key_id).collect();
+        assert_eq!(key_ids, BTreeSet::from([key(1).id(), key(2).id()]));
+        let records: Vec<_> = found.records(|_| {}).collect();
+        assert_eq!(records.iter().filter(|record| record.is_ok()).count(), intact);
+        let missing = records.iter().filter(|record| matches!(record, Err(LogError::KeyMissing { .. }))).count();
+        assert!(missing + intact == records.len() && missing >= unopened, "once for each segment");
+    }
+    assert!(image(&disk) == before);
+}
+
+fn key_id(sealing: Sealing) -> KeyId {
+    match sealing {
+        Sealing::Sealed(_, key_id) => key_id,
+        other => panic!("{other:?}"),
+    }
 }

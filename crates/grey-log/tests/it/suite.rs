@@ -6,6 +6,7 @@ mod damage;
 mod full;
 mod hostile;
 mod in_flight;
+mod inspection;
 mod model;
 mod ordinary;
 

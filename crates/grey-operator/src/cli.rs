@@ -8,6 +8,7 @@ use grey_config::Duration;
 use grey_model::time::parse_time_ms;
 use grey_rules::Forward;
 
+use crate::plan::{self, PlanArgs};
 use crate::rules_file::Choice;
 use crate::world::{Failure, World};
 use crate::{remote, rules_command};
@@ -23,6 +24,7 @@ const EXAMPLES: &str = "Examples:
   greyctl rules test --rules rules.yaml --events recording.csv --device press-7 --stream temperature
   greyctl events --kind reading --from -1h --output ndjson > hour.ndjson
   greyctl alerts list
+  greyctl plan fleet.yaml --compare
   greyctl ledger --server http://127.0.0.1:7280 --site factory-7";
 
 const TEST_EXAMPLES: &str = "Examples:
@@ -66,6 +68,8 @@ enum Command {
     /// What waits for the hub at an edge agent
     #[command(subcommand)]
     Queue(QueueCommand),
+    /// Size a fleet: buffer, time offline, time to drain, bandwidth and cost
+    Plan(Box<PlanArgs>),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -360,7 +364,7 @@ fn time(text: &str) -> Result<i64, String> {
     parse_time_ms(text).map_err(|error| error.to_string())
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     text.parse::<Duration>().map_err(|error| format!("{text:?} {error}"))
 }
 
@@ -400,6 +404,7 @@ pub fn run(line: &Line, world: &mut World<'_>) -> Result<(), Failure> {
         Command::Ledger(args) => remote::ledger(args, world.out),
         Command::Sites(args) => remote::sites(args, world.out),
         Command::Queue(QueueCommand::Status(remote)) => remote::queue(remote, world.out),
+        Command::Plan(args) => plan::run(args, world.out),
         Command::Completions { shell } => {
             let shell = match shell {
                 ShellName::Bash => Shell::Bash,

@@ -1,5 +1,5 @@
 //! The commands of `greyctl`: rules tried on recordings, with a report and a
-//! plot, and readers of a running tier over its HTTP interface.
+//! plot, readers of a running tier over its HTTP interface, and the sizing of a fleet.
 //!
 //! [`run`] does one command line. What it needs of the world stands in
 //! [`World`]: where to write, the environment, standard input. Nothing here
@@ -10,6 +10,9 @@
 mod cli;
 mod expectation;
 mod http;
+mod plan;
+mod plan_file;
+mod plan_site;
 mod plot;
 mod recording;
 mod remote;

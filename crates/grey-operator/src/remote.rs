@@ -102,7 +102,7 @@ fn object(remote: &Remote, path: &str, out: &mut dyn Write) -> Result<(), Failur
 }
 
 /// A list read to its end, page by page; `each` may look at every answer.
-fn all_pages(
+pub(crate) fn all_pages(
     server: &Server,
     path: &str,
     name: &str,

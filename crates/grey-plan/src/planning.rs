@@ -339,3 +339,146 @@ fn warnings(group: &Group, disks: &[Disk], planned: &GroupPlan) -> Vec<String> {
     }
     warnings
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::fleet::{Budget, Hardware, Outages, Source};
+
+    fn link(name: &str, mbit: f64, availability: f64) -> Link {
+        Link {
+            name: name.into(),
+            bits_per_s: mbit * 1e6,
+            rtt_s: 0.05,
+            loss: 0.0,
+            availability,
+            price_per_month: 10.0,
+            price_per_gb: 2.0,
+            included_bytes: GB,
+            budget: Budget::default(),
+        }
+    }
+
+    /// A site that fills its buffer with 1 MB/s before overhead.
+    fn group(links: Vec<Link>) -> Group {
+        let source = Source {
+            name: "readings".into(),
+            count: 10,
+            events_per_s: 1_000.0,
+            raw_bytes: 250.0,
+            encoded_bytes: 100.0,
+            forwarded: 1.0,
+            derived: false,
+            lane: Lane::Bulk,
+            sheddable: true,
+        };
+        Group {
+            name: "g".into(),
+            sites: 3,
+            ids: Vec::new(),
+            sources: vec![source],
+            links,
+            outages: Outages { per_day: 1.0, median_s: 60.0, p99_s: 3_600.0, longest_s: DAY_S },
+            buffer_bytes: 200.0 * GB,
+            hardware: Hardware { name: "m".into(), price_per_month: 5.0, events_per_s_max: Some(20_000.0) },
+        }
+    }
+
+    fn drain_of<'a>(planned: &'a GroupPlan, outage: &str) -> &'a Drain {
+        &planned.outages.iter().find(|o| o.name == outage).unwrap().drains[0]
+    }
+
+    #[test]
+    fn a_backlog_drains_with_what_live_data_leaves() {
+        let planned = plan_group(&group(vec![link("a", 100.0, 1.0)]), &[]);
+        let (capacity, live) = (100e6 / 8.0 * 1_448.0 / 1_500.0, 1.03e6 * 1.01);
+        let seconds = drain_of(&planned, "p99").seconds.unwrap();
+        assert!((seconds - 3_600.0 * live / (capacity - live)).abs() < 1e-6);
+        assert_eq!(planned.warnings, Vec::<String>::new());
+        assert!((planned.raw.bytes_per_day - 10_000.0 * 250.0 * DAY_S).abs() < 1.0);
+    }
+
+    #[test]
+    fn a_link_that_is_too_slow_never_drains() {
+        let planned = plan_group(&group(vec![link("a", 8.0, 1.0)]), &[]);
+        assert_eq!(drain_of(&planned, "median").seconds, None);
+        assert!(
+            planned
+                .warnings
+                .iter()
+                .any(|w| w.starts_with("a: live data needs 8.32 Mbit/s, the link carries 7.72 Mbit/s"))
+        );
+    }
+
+    #[test]
+    fn a_budget_sets_the_pace_of_what_it_does_not_cover() {
+        let mut slow = link("a", 100.0, 1.0);
+        let live = 1.03e6 * 1.01 * DAY_S;
+        slow.budget.bytes_per_day = Some(live * 1.5);
+        let planned = plan_group(&group(vec![slow.clone()]), &[]);
+        // Half a day's live data is left of a day's budget: an hour of backlog fits, a day takes two.
+        assert!(!drain_of(&planned, "p99").by_budget);
+        let longest = drain_of(&planned, "longest");
+        assert!(longest.by_budget && (longest.seconds.unwrap() / DAY_S - 2.0).abs() < 1e-9);
+        slow.budget = Budget { bytes_per_day: Some(live * 0.5), bytes_per_month: Some(live) };
+        let planned = plan_group(&group(vec![slow]), &[]);
+        assert_eq!(drain_of(&planned, "p99").seconds, None);
+        let all = planned.warnings.join("\n");
+        for part in ["uses up the budget", "a day are over the budget", "a month are over the budget"] {
+            assert!(all.contains(part), "{part} is not in\n{all}");
+        }
+    }
+
+    #[test]
+    fn a_buffer_and_a_machine_that_are_too_small_are_told() {
+        let mut small = group(vec![link("a", 100.0, 1.0)]);
+        small.buffer_bytes = GB;
+        small.hardware.events_per_s_max = Some(100.0);
+        let disks = [Disk { bytes: 50.0 * GB, price: 90.0 }, Disk { bytes: 500.0 * GB, price: 360.0 }];
+        let planned = plan_group(&small, &disks);
+        assert_eq!((planned.disk_bytes, planned.cost.disk), (Some(500.0 * GB), 10.0));
+        let all = planned.warnings.join("\n");
+        assert!(
+            all.contains("a buffer of 1 GB lasts 15.1 min without loss, the longest outage 24 h: give it 95.2 GB"),
+            "{all}"
+        );
+        assert!(all.contains("10000 events/s are more than the 100"), "{all}");
+        assert!(plan_group(&small, &disks[..1]).warnings.iter().any(|w| w.contains("no disk of the list")));
+    }
+
+    #[test]
+    fn a_fleet_costs_what_its_parts_cost() {
+        let fleet = Fleet {
+            groups: vec![group(vec![link("a", 100.0, 0.9), link("b", 50.0, 0.8)])],
+            shared: vec![crate::fleet::Shared { name: "hubs".into(), count: 9.0, price_per_month: 600.0 }],
+            disks: Vec::new(),
+            currency: "EUR".into(),
+        };
+        let planned = plan(&fleet);
+        let [a, b] = planned.groups[0].links.as_slice() else { panic!() };
+        // 8 % of the time the second carries it; 2 % nobody does, and the first makes up for it.
+        assert!((a.share - 0.92).abs() < 1e-12 && (b.share - 0.08).abs() < 1e-12);
+        assert!((planned.groups[0].offline - 0.02).abs() < 1e-12);
+        let volume = |share: f64| (1.03e6 * 1.01 * MONTH_S * share / GB - 1.0) * 2.0;
+        let site = 5.0 + 20.0 + volume(0.92) + volume(0.08);
+        assert!((planned.price_per_month - (3.0 * site + 5_400.0)).abs() < 1e-6);
+    }
+
+    proptest! {
+        #[test]
+        fn more_of_a_link_never_drains_slower(mbit in 9.0..1e4, more in 1.0..10.0_f64) {
+            let slow = plan_group(&group(vec![link("a", mbit, 1.0)]), &[]);
+            let fast = plan_group(&group(vec![link("a", mbit * more, 1.0)]), &[]);
+            prop_assert!(drain_of(&fast, "p99").seconds <= drain_of(&slow, "p99").seconds);
+        }
+
+        #[test]
+        fn links_carry_everything(a in 0.0..=1.0, b in 0.0..=1.0) {
+            let planned = plan_group(&group(vec![link("a", 100.0, a), link("b", 10.0, b)]), &[]);
+            let shares: f64 = planned.links.iter().map(|used| used.share).sum();
+            prop_assert!((shares - 1.0).abs() < 1e-9);
+        }
+    }
+}

@@ -1,5 +1,6 @@
 //! Whole command lines, with buffers in place of the terminal.
 
+mod plan;
 mod remote;
 mod rules;
 

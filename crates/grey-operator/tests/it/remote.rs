@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use crate::greyctl;
 
 /// Answers one request after the other with these bodies; gives the requests back, head line and body.
-fn tier(answers: &'static [(u16, &'static str)]) -> (String, JoinHandle<Vec<String>>) {
+pub(crate) fn tier(answers: &'static [(u16, &'static str)]) -> (String, JoinHandle<Vec<String>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let thread = std::thread::spawn(move || {

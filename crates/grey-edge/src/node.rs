@@ -20,27 +20,29 @@ use grey_ingest::mqtt::ServerConfig as MqttConfig;
 use grey_ingest::topic::{TopicMap, TopicMapError};
 use grey_ingest::{Batch, Broker, BrokerConfig, IngestCounters, Op, Refusal};
 use grey_ledger::Tally;
-use grey_link::{BackoffConfig, LinkState};
+use grey_link::{BackoffConfig, BudgetUsage, LinkState};
 use grey_model::{Event, Lane};
 use grey_net::uplink_client::{self, LinkStatus, Ports};
 use grey_net::{ListenError, listen};
-use grey_queue::QueueConfig;
 use grey_rules::{RuleError, RuleSet};
-use grey_sync::{Action, SenderConfig};
+use grey_seal::KeyError;
+use grey_sync::{Action, DrainState, SenderConfig};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::alerts::AlertBook;
 use crate::config::EdgeConfig;
-use crate::core::{CoreConfig, CoreError, Progress};
+use crate::core::{CoreConfig, CoreError, LanePolicy, Progress};
 use crate::engine::{Engine, EngineHandle};
 use crate::figures::rules_figures;
 use crate::http::{Site, api, link_state};
 use crate::models::Models;
+use crate::outbox::{Look, OutboxFigures};
 use crate::reload::{ConfigSource, ReloadError, Reloaded, Reloader};
 use crate::reporter::{Acts, Reporter};
 use crate::time::unix_ms;
+use crate::usage::{BudgetFile, keep_usage};
 use crate::webhook::{self, Webhooks};
 
 /// How often figures for metrics are taken.
@@ -71,6 +73,9 @@ pub enum StartError {
         /// Why.
         source: Box<CoreError>,
     },
+    /// A key cannot be read.
+    #[error("the keys of storage.encryption cannot be used: {0}")]
+    Key(#[from] KeyError),
     /// A listener cannot be opened.
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -86,6 +91,17 @@ pub enum StartError {
     /// The engine's thread cannot be started.
     #[error("cannot start the engine's thread: {0}")]
     Thread(std::io::Error),
+}
+
+impl StartError {
+    /// True when the configuration is what has to be mended: nothing was changed on disk.
+    pub fn is_configuration(&self) -> bool {
+        match self {
+            Self::Key(_) | Self::Topics(_) | Self::Rules(_) => true,
+            Self::Core { source, .. } => source.is_key_missing(),
+            _ => false,
+        }
+    }
 }
 
 /// A running edge agent.
@@ -146,7 +162,10 @@ impl EdgeNode {
             Durability::Fsync => Arc::new(real),
             Durability::UnsafeNoFsync => Arc::new(UnsyncedDisk::new(real)),
         };
-        let core_config = CoreConfig { library: Arc::new(models.clone()), ..core_config(&config, Arc::clone(&rules)) };
+        let (seal, warnings) = config.storage.encryption.seal()?;
+        warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        let library = Arc::new(models.clone());
+        let core_config = CoreConfig { library, seal, ..core_config(&config, Arc::clone(&rules)) };
         let (engine, handle, opened) = Engine::open(disk, core_config, entropy())
             .map_err(|source| StartError::Core { path: data_dir.into(), source: Box::new(source) })?;
 
@@ -181,6 +200,7 @@ impl EdgeNode {
             recovery: recovery_watch,
             reloader: Reloader::new(config.clone(), &rules, source, models, handle.clone()),
             counters: Arc::clone(&counters),
+            budget: config.connectivity.budget.to_config(),
         });
         let readiness = Readiness::new(&["storage"]);
         readiness.not_ready("storage", format!("replaying {} intake records", opened.replay));
@@ -244,7 +264,10 @@ impl EdgeNode {
         };
         tasks.spawn(webhook::run(webhooks));
         if site.has_hub {
-            let uplink = uplink_config(&config);
+            handle.online(false);
+            let usage = BudgetFile::open(data_dir);
+            let uplink = uplink_config(&config, usage.saved());
+            tasks.spawn(keep_usage(usage, site.link.clone(), stopping.clone()));
             tasks.spawn(run_uplink(uplink, handle.clone(), link_sender, stopping.clone()));
         }
         let id = config.site_id.as_str();
@@ -254,6 +277,7 @@ impl EdgeNode {
             uplink: UplinkMetrics::new(&metrics, "edge", id),
             stores: STORES.map(|store| StorageMetrics::new(&metrics, "edge", id, store)),
             capacity: config.queue_bytes_max(),
+            outbox: OutboxFigures::new(&metrics, labels, config.connectivity.budget.to_config()),
         };
         if !opened.notes.is_empty() {
             gauges.stores[0].damaged(opened.notes.len() as u64, 0);
@@ -370,11 +394,14 @@ fn entropy() -> (u64, u64) {
 
 fn core_config(config: &EdgeConfig, rules: Arc<RuleSet>) -> CoreConfig {
     CoreConfig {
-        queue: QueueConfig {
-            bytes_max: config.queue_bytes_max(),
-            segment_bytes_max: config.queue.segment_bytes.bytes(),
-            ..QueueConfig::default()
-        },
+        queue: config.queue_config(),
+        lanes: Lane::ALL.map(|lane| {
+            let policy = LanePolicy::default_for(lane);
+            match config.connectivity.sync_interval.filter(|_| lane == Lane::Bulk) {
+                Some(interval) => LanePolicy { linger_ms: interval.as_millis(), ..policy },
+                None => policy,
+            }
+        }),
         intake_retention_ms: config.storage.intake_retention.as_millis() as i64,
         intake_bytes_max: config.storage.intake_max_bytes.bytes(),
         workers: usize::from(config.local_processing.workers).max(1),
@@ -383,7 +410,8 @@ fn core_config(config: &EdgeConfig, rules: Arc<RuleSet>) -> CoreConfig {
     }
 }
 
-fn uplink_config(config: &EdgeConfig) -> SenderConfig {
+fn uplink_config(config: &EdgeConfig, budget_usage: BudgetUsage) -> SenderConfig {
+    let (schedule, schedule_exempts_critical) = config.link_schedule();
     let backoff = &config.connectivity.backoff;
     let addresses = config.connectivity.hub_addresses.iter().map(ToString::to_string).collect();
     let interval_ms = config.heartbeat_interval.as_millis();
@@ -394,6 +422,12 @@ fn uplink_config(config: &EdgeConfig) -> SenderConfig {
         heartbeat_timeout_ms: interval_ms * 3,
         normal_weight: config.lanes.normal.weight,
         bulk_weight: config.lanes.bulk.weight,
+        live_share_percent: u8::try_from(config.lanes.live_share).unwrap_or(u8::MAX),
+        budget: config.connectivity.budget.to_config(),
+        budget_usage,
+        budget_exempts_critical: config.connectivity.budget.exempt_critical,
+        schedule,
+        schedule_exempts_critical,
         backoff: BackoffConfig {
             initial_ms: backoff.initial.as_millis(),
             max_ms: backoff.max.as_millis(),
@@ -466,7 +500,12 @@ async fn run_uplink(
             Action::Rejected { code, message } => {
                 tracing::error!(?code, message, "the hub refused this site");
             }
-            Action::Link(change) => tracing::info!(from = %change.from, to = %change.to, "link"),
+            Action::Link(change) => {
+                tracing::info!(from = %change.from, to = %change.to, "link");
+                handle.online(matches!(change.to, LinkState::Online | LinkState::Degraded));
+            }
+            Action::Drain(DrainState::Stalled { reason, .. }) => tracing::warn!(%reason, "nothing drains"),
+            Action::Drain(state) => tracing::info!(state = state.as_str(), "the outbox drains again"),
             Action::Covered { .. } | Action::Dial { .. } | Action::Close { .. } => {}
         }
     }
@@ -502,6 +541,7 @@ struct Gauges {
     uplink: UplinkMetrics,
     stores: [StorageMetrics; 5],
     capacity: u64,
+    outbox: OutboxFigures,
 }
 
 impl Gauges {
@@ -548,9 +588,11 @@ async fn take_figures(site: Arc<Site>, gauges: Gauges, mut stop: watch::Receiver
                 core.bytes_on_disk(),
                 core.disk_available(),
                 rules_figures(core),
+                Look::at(core),
             )
         };
-        let Some((tally, pending, oldest, accepted, dead, buffer, disk, free, rules)) = site.engine.visit(look).await
+        let Some((tally, pending, oldest, accepted, dead, buffer, disk, free, rules, outbox)) =
+            site.engine.visit(look).await
         else {
             return;
         };
@@ -567,6 +609,7 @@ async fn take_figures(site: Arc<Site>, gauges: Gauges, mut stop: watch::Receiver
         let (state, _) = link_state(&site);
         let link = site.link.borrow().clone();
         link.iter().for_each(|link| gauges.link(link));
+        gauges.outbox.set(outbox, link.as_ref());
         for (store, (_, bytes)) in gauges.stores.iter().zip(disk) {
             store.set_bytes(bytes, free.unwrap_or(0));
         }

@@ -72,6 +72,12 @@ impl RangeSet {
         self.ranges.get(&0).copied().unwrap_or(0)
     }
 
+    /// The first sequence at or after `seq` that is not in the set.
+    pub fn next_missing(&self, seq: Seq) -> Seq {
+        let below = self.ranges.range(..=seq).next_back();
+        below.map_or(seq, |(_, &end)| end.max(seq))
+    }
+
     /// The largest sequence in the set plus one, or 0.
     pub fn end(&self) -> Seq {
         self.ranges.last_key_value().map_or(0, |(_, &end)| end)

@@ -13,7 +13,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use grey_sync::{Action, FrameDecoder, Outbox, Sender, SenderConfig, SenderConfigError, UplinkStatus};
+use grey_sync::{Action, DrainState, FrameDecoder, Outbox, Sender, SenderConfig, SenderConfigError, UplinkStatus};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc, watch};
 use tracing::{debug, info, warn};
@@ -26,6 +26,8 @@ use crate::wire::{Wire, tune};
 const PENDING_ACTIONS_MAX: usize = 256;
 /// The published status is at most this old.
 const STATUS_INTERVAL_MS: u64 = 500;
+/// How often the outbox is looked at while no session stands, if anything happens at all.
+const OBSERVE_INTERVAL_MS: u64 = 5_000;
 /// How long the goodbye at shutdown may take.
 const FAREWELL_MAX: Duration = Duration::from_secs(3);
 
@@ -70,12 +72,15 @@ pub async fn run<O: Outbox + Send>(
     ports: Ports,
 ) -> Result<(), SenderConfigError> {
     let clock = Clock::new();
+    let congestion = config.congestion.clone();
     let sender = Sender::new(config, start, clock.now_ms())?;
     let Ports { wakeups, actions, status, shutdown } = ports;
     let task = Task {
         sender,
         outbox,
         clock,
+        congestion,
+        observed_ms: None,
         connection: Connection::None,
         pending: VecDeque::new(),
         status,
@@ -120,6 +125,9 @@ struct Task<O> {
     sender: Sender,
     outbox: O,
     clock: Clock,
+    congestion: Option<String>,
+    /// When the outbox was looked at last while there was no session.
+    observed_ms: Option<u64>,
     connection: Connection,
     pending: VecDeque<Action>,
     status: watch::Sender<Option<LinkStatus>>,
@@ -130,6 +138,7 @@ struct Task<O> {
 impl<O: Outbox + Send> Task<O> {
     async fn run(mut self, wakeups: &Notify, actions: &mpsc::Sender<Action>, mut shutdown: watch::Receiver<bool>) {
         loop {
+            self.look();
             let takes_more = self.transmit();
             self.act();
             let deadline = if takes_more { self.sender.next_timeout() } else { self.sender.next_deadline() };
@@ -149,6 +158,17 @@ impl<O: Outbox + Send> Task<O> {
             }
         }
         self.farewell(actions).await;
+    }
+
+    /// Tells the sender the wall clock, and what waits while no session tells it.
+    fn look(&mut self) {
+        let now = self.clock.now_ms();
+        self.sender.on_clock(now, Clock::unix_ms());
+        let is_due = self.observed_ms.is_none_or(|last| now >= last.saturating_add(OBSERVE_INTERVAL_MS));
+        if is_due && !self.sender.is_live() {
+            self.observed_ms = Some(now);
+            self.sender.observe(now, &mut self.outbox);
+        }
     }
 
     /// Fills the connection's write buffer. False when it is full.
@@ -172,9 +192,10 @@ impl<O: Outbox + Send> Task<O> {
             match action {
                 Action::Dial { address, attempt } => {
                     debug!(%address, attempt, "dialling");
+                    let congestion = self.congestion.clone();
                     self.connection = Connection::Dialing(Box::pin(async move {
                         let stream = TcpStream::connect(address).await?;
-                        tune(&stream);
+                        tune(&stream, congestion.as_deref());
                         Ok(stream)
                     }));
                 }
@@ -203,6 +224,10 @@ impl<O: Outbox + Send> Task<O> {
             }
             Action::Unsendable { lane, position, reason } => warn!(%lane, position, %reason, "a block cannot be sent"),
             Action::OutboxFailed { lane, reason } => warn!(%lane, %reason, "the outbox cannot be read"),
+            Action::Drain(DrainState::Stalled { reason, .. }) => {
+                warn!(kind = reason.as_str(), %reason, "nothing drains")
+            }
+            Action::Drain(state) => info!(state = state.as_str(), "it drains again"),
             Action::Acked { .. } | Action::Covered { .. } | Action::Dial { .. } | Action::Close { .. } => {}
         }
         if let Action::Acked { lane, upto } = action
@@ -214,7 +239,7 @@ impl<O: Outbox + Send> Task<O> {
             *waiting = upto;
             return;
         }
-        if matches!(action, Action::Link(_) | Action::Established { .. }) {
+        if matches!(action, Action::Link(_) | Action::Established { .. } | Action::Drain(_)) {
             self.publish();
         }
         if self.pending.len() >= PENDING_ACTIONS_MAX {

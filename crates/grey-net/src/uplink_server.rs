@@ -32,11 +32,13 @@ pub struct ServerConfig {
     pub receiver: ReceiverConfig,
     /// Connections at a time; more are closed at once.
     pub connections_max: usize,
+    /// The TCP congestion control that the system is asked for; `None` is its own.
+    pub congestion: Option<String>,
 }
 
 impl Default for ServerConfig {
     fn default() -> Self {
-        Self { receiver: ReceiverConfig::default(), connections_max: 10_000 }
+        Self { receiver: ReceiverConfig::default(), connections_max: 10_000, congestion: Some("bbr".into()) }
     }
 }
 
@@ -221,6 +223,7 @@ pub async fn serve(
             counted: ReceiverStats::default(),
             stats: stats.clone(),
             reason: None,
+            congestion: config.congestion.clone(),
         };
         next_session += 1;
         let (leadership, shutdown) = (leadership.clone(), shutdown.clone());
@@ -244,6 +247,8 @@ struct Session {
     stats: Arc<ServerStats>,
     /// Why the receiver closed.
     reason: Option<String>,
+    /// See [`ServerConfig::congestion`].
+    congestion: Option<String>,
 }
 
 impl Session {
@@ -253,7 +258,7 @@ impl Session {
         mut leadership: watch::Receiver<Leadership>,
         mut shutdown: watch::Receiver<bool>,
     ) {
-        tune(&stream);
+        tune(&stream, self.congestion.as_deref());
         let (fates_in, mut fates) = mpsc::unbounded_channel();
         let mut wire = Wire::new(stream, FrameDecoder::for_receiver());
         let broken = loop {

@@ -11,8 +11,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tracing::debug;
 
-/// Bytes waiting to be written beyond which nothing is added: one system call's worth.
-const OUT_BYTES_MAX: usize = 256 * 1024;
+/// Bytes waiting to be written beyond which nothing is added: one system call's
+/// worth, and as the kernel's unsent bytes a queue before what is urgent.
+const OUT_BYTES_MAX: usize = 128 * 1024;
 /// Bytes asked for per read: little while a connection idles (a hub has thousands), more as reads come back full.
 const READ_BYTES_MIN: usize = 4 * 1024;
 /// See [`READ_BYTES_MIN`].
@@ -32,9 +33,13 @@ const LINGER_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// How long writing the last frames and waiting for the peer to close may take.
 const LINGER_MAX: Duration = Duration::from_secs(3);
 
-/// Settings that every connection of this crate gets. A kernel that lacks one
-/// still gives a working connection: the protocols have their own timeouts.
-pub(crate) fn tune(stream: &TcpStream) {
+/// Settings that every connection of this crate gets, and the congestion
+/// control that is asked for. A kernel that lacks one still gives a working
+/// connection: the protocols have their own timeouts.
+///
+/// The sizes of the kernel's buffers are left to it: it grows them to what the
+/// path holds, up to its `tcp_wmem` and `tcp_rmem`, and never shrinks what was set.
+pub(crate) fn tune(stream: &TcpStream, congestion: Option<&str>) {
     let socket = SockRef::from(stream);
     let note = |what: &str, result: io::Result<()>| {
         if let Err(error) = result {
@@ -48,6 +53,13 @@ pub(crate) fn tune(stream: &TcpStream) {
     {
         note("user timeout", socket.set_tcp_user_timeout(Some(UNCONFIRMED_MAX)));
         note("unsent low-water mark", socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX));
+        if let Some(name) = congestion {
+            note("congestion control", socket.set_tcp_congestion(name.as_bytes()));
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    if let Some(name) = congestion {
+        debug!(name, "the congestion control is the system's own here");
     }
 }
 

@@ -544,7 +544,11 @@ impl Keeper {
                         tracing::error!(?code, message, "the coordinator refused this hub");
                     }
                     Action::Link(change) => tracing::info!(from = %change.from, to = %change.to, "link"),
-                    Action::PeerAhead { .. } | Action::Covered { .. } | Action::Dial { .. } | Action::Close { .. } => {}
+                    Action::PeerAhead { .. }
+                    | Action::Covered { .. }
+                    | Action::Dial { .. }
+                    | Action::Close { .. }
+                    | Action::Drain(_) => {}
                 }
             }
             match client.await {

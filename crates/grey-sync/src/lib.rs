@@ -40,6 +40,8 @@
 #![cfg_attr(test, allow(clippy::single_range_in_vec_init, reason = "lists of ranges are what the tests are about"))]
 
 mod decode;
+#[cfg(test)]
+mod drain_tests;
 mod frame;
 pub mod limits;
 mod outbox;
@@ -58,4 +60,6 @@ pub use frame::{
 pub use limits::{PROTOCOL_MAX, PROTOCOL_MIN};
 pub use outbox::{Outbox, OutboxError, OwnStreams};
 pub use receiver::{Outcome, Receiver, ReceiverAction, ReceiverConfig, ReceiverStats, Token};
-pub use sender::{Action, Sender, SenderConfig, SenderConfigError, SenderStats, SessionStatus, UplinkStatus};
+pub use sender::{
+    Action, DrainState, Sender, SenderConfig, SenderConfigError, SenderStats, SessionStatus, StallReason, UplinkStatus,
+};

@@ -26,7 +26,12 @@ pub struct OwnStreams {
 /// three lanes. Each has a position in its lane; positions only increase and
 /// may have holes. A block stays readable until it was acknowledged.
 ///
-/// A block that [`Outbox::next`] gave out may arrive at any time from then on.
+/// An owner may put one block in the place of several that follow each other,
+/// if it covers exactly their sequences and none of them was given out: asked
+/// for any position of theirs, it then gives that block, at the last of them.
+///
+/// Two places of a lane are read at a time: what was there when a session began
+/// ([`Outbox::end`]), oldest first, and what came since. A block that [`Outbox::next`] gave out may arrive at any time from then on.
 /// An owner that must drop data on overflow drops blocks that were not given
 /// out since the last acknowledgement, lest one be booked as dropped and
 /// arrive after all.
@@ -35,6 +40,13 @@ pub trait Outbox {
     /// `None` means that there is none yet: the sender asks again after
     /// [`Sender::wake`](crate::Sender::wake) or on its next session.
     fn next(&mut self, lane: Lane, from: u64) -> Result<Option<(u64, Bytes)>, OutboxError>;
+
+    /// The position after the lane's last block, asked when a session begins:
+    /// what lies below is sent as backlog, and what comes later need not wait
+    /// for it. `None` means that it is not known: the lane is sent in one order.
+    fn end(&mut self, _lane: Lane) -> Option<u64> {
+        None
+    }
 
     /// The streams that the sender itself numbers; asked at every hello. A hub
     /// that numbers none answers the default.

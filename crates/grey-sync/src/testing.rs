@@ -82,6 +82,8 @@ pub(crate) struct Model {
     /// Reads that fail before one succeeds again.
     pub(crate) failures: u32,
     pub(crate) reads: u64,
+    /// It says where its lanes end, so that they are read in two places.
+    pub(crate) knows_end: bool,
 }
 
 impl Model {
@@ -119,6 +121,11 @@ impl Outbox for Model {
         let lane = &self.lanes[lane.index()];
         let at = lane.partition_point(|stored| stored.position < from);
         Ok(lane.get(at).map(|stored| (stored.position, stored.block.clone())))
+    }
+
+    fn end(&mut self, lane: Lane) -> Option<u64> {
+        let after = |last: &Stored| last.position + 1;
+        self.knows_end.then(|| self.lanes[lane.index()].last().map_or(0, after))
     }
 
     fn own_streams(&mut self) -> OwnStreams {

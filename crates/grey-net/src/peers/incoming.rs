@@ -107,7 +107,7 @@ impl Incoming {
     }
 
     async fn greet(&self, stream: &mut TcpStream) -> Result<u64, ReadError> {
-        tune(stream);
+        tune(stream, None);
         let mut bytes = vec![0; HELLO_FIXED_BYTES];
         stream.read_exact(&mut bytes).await?;
         let rest = PeerHello::rest_len(&bytes)?;

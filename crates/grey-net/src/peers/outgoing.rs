@@ -102,7 +102,7 @@ impl Outgoing {
         let limit = Duration::from_millis(self.shared.config.connect_timeout_ms);
         let connected = tokio::time::timeout(limit, TcpStream::connect(&self.address)).await;
         let mut stream = connected.map_err(|_| DialError::Timeout)??;
-        tune(&stream);
+        tune(&stream, None);
         let greeted = tokio::time::timeout(limit, self.greet(&mut stream)).await;
         greeted.map_err(|_| DialError::Timeout)??;
         Ok(stream)

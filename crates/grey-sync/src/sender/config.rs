@@ -1,6 +1,6 @@
 //! What a sender is told once.
 
-use grey_link::{BackoffConfig, LinkConfig};
+use grey_link::{BackoffConfig, BudgetConfig, BudgetError, BudgetUsage, LinkConfig, Schedule};
 use grey_model::SiteId;
 
 use crate::frame::Role;
@@ -18,6 +18,12 @@ pub enum SenderConfigError {
     /// A number must not be zero.
     #[error("{0} must be at least 1")]
     Zero(&'static str),
+    /// A share leaves one side nothing.
+    #[error("the live share of {0} percent must be 1 to 99")]
+    LiveShare(u8),
+    /// The budget cannot be used.
+    #[error("the uplink's budget is wrong")]
+    Budget(#[from] BudgetError),
     /// A dead peer would be noticed before it could have answered.
     #[error("heartbeat timeout of {timeout_ms} ms must be longer than the heartbeat interval of {interval_ms} ms")]
     Heartbeat {
@@ -49,6 +55,25 @@ pub struct SenderConfig {
     pub normal_weight: u32,
     /// Share of the bulk lane when normal and bulk both wait.
     pub bulk_weight: u32,
+    /// Share of live data in percent while a backlog drains, 1 to 99. What one side does not use goes to the other.
+    pub live_share_percent: u8,
+    /// What the link may carry. Blocks wait for it; the few bytes of greetings and
+    /// signs of life go in any case and are counted.
+    pub budget: BudgetConfig,
+    /// What a process before had used of the budget: [`Sender::usage`](super::Sender::usage) of then.
+    pub budget_usage: BudgetUsage,
+    /// Critical blocks do not wait for the budget, but count. Off by default: a
+    /// flood of alerts must not be what uses up a metered link.
+    pub budget_exempts_critical: bool,
+    /// When each lane may be sent.
+    pub schedule: Schedule,
+    /// Critical blocks are sent at any time. On by default.
+    pub schedule_exempts_critical: bool,
+    /// What waits while nothing is acknowledged for this long is a stall.
+    pub stall_after_ms: u64,
+    /// The TCP congestion control that a driver asks its system for; `None` is the system's own.
+    /// By default `bbr`: loss on a radio link is no sign of a queue.
+    pub congestion: Option<String>,
     /// Time that a connection may take to be established.
     pub connect_timeout_ms: u64,
     /// Time from the connection to the welcome.
@@ -87,6 +112,14 @@ impl SenderConfig {
             in_flight_blocks_max: 1_024,
             normal_weight: 4,
             bulk_weight: 1,
+            live_share_percent: 50,
+            budget: BudgetConfig::UNLIMITED,
+            budget_usage: BudgetUsage::default(),
+            budget_exempts_critical: false,
+            schedule: Schedule::always(),
+            schedule_exempts_critical: true,
+            stall_after_ms: 60_000,
+            congestion: Some("bbr".into()),
             connect_timeout_ms: 5_000,
             greeting_timeout_ms: 10_000,
             heartbeat_interval_ms: 10_000,
@@ -120,10 +153,15 @@ impl SenderConfig {
             ("the acknowledgement timeout", self.ack_timeout_ms),
             ("the rate floor", self.rate_floor_bytes_per_s),
             ("the outbox retry time", self.outbox_retry_ms),
+            ("the time that makes a stall", self.stall_after_ms),
         ];
         if let Some((name, _)) = positive.into_iter().find(|(_, value)| *value == 0) {
             return Err(SenderConfigError::Zero(name));
         }
+        if !(1..=99).contains(&self.live_share_percent) {
+            return Err(SenderConfigError::LiveShare(self.live_share_percent));
+        }
+        self.budget.check()?;
         if self.heartbeat_timeout_ms <= self.heartbeat_interval_ms {
             return Err(SenderConfigError::Heartbeat {
                 interval_ms: self.heartbeat_interval_ms,

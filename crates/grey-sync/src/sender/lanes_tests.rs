@@ -6,17 +6,31 @@ use Lane::{Bulk, Critical, Normal};
 
 const WINDOW: u64 = 1 << 20;
 
+const OPEN: [bool; 3] = [true; 3];
+
 fn lanes() -> Lanes {
-    Lanes::new([0; 3], 4, 1)
+    Lanes::new([0; 3], 4, 1, 50)
+}
+
+fn fill(lanes: &mut Lanes, lane: Lane, now: u64, outbox: &mut Model) -> Result<bool, Trouble> {
+    lanes.fill(lane, Track::Live, now, outbox, &BTreeMap::new(), &mut 0)
 }
 
 /// Fills every lane's head and sends one block; returns its lane and position.
 fn step(lanes: &mut Lanes, outbox: &mut Model, window: u64) -> Option<(Lane, u64)> {
-    let mut covered = 0;
+    step_at(lanes, outbox, window, 0).map(|(lane, _, position)| (lane, position))
+}
+
+fn step_at(lanes: &mut Lanes, outbox: &mut Model, window: u64, now: u64) -> Option<(Lane, Track, u64)> {
     for lane in Lane::ALL {
-        lanes.fill(lane, 0, outbox, &BTreeMap::new(), &mut covered).unwrap();
+        for track in Track::ALL {
+            while lanes.fill(lane, track, now, outbox, &BTreeMap::new(), &mut 0).unwrap() {}
+        }
     }
-    lanes.send(0, window, 1_000).map(|(lane, head)| (lane, head.position))
+    let room = Room { window_bytes: window, fill_bytes: u64::MAX, blocks_max: 1_000 };
+    let Next::Block(choice) = lanes.next(OPEN, room) else { return None };
+    let head = lanes.send(now, OPEN, choice)?;
+    Some((choice.lane, choice.track, head.position))
 }
 
 fn drain(lanes: &mut Lanes, outbox: &mut Model, window: u64) -> Vec<(Lane, u64)> {
@@ -84,14 +98,14 @@ fn the_window_holds_but_one_block_may_always_fly() {
     let mut lanes = lanes();
     assert_eq!(drain(&mut lanes, &mut outbox, 1_000), [(Bulk, 0)]);
     assert_eq!(lanes.in_flight_blocks(), 1);
-    lanes.ack(&key("s", Bulk), &[0..2]);
+    lanes.ack(0, &key("s", Bulk), &[0..2]);
     assert_eq!(drain(&mut lanes, &mut outbox, 100_000), [(Bulk, 1), (Bulk, 2)]);
     // A critical block passes a full window, one at a time.
     outbox.push(&key("s", Critical), 1, 10, 0);
     outbox.push(&key("s", Critical), 1, 10, 0);
     lanes.wake();
     assert_eq!(drain(&mut lanes, &mut outbox, 80_000), [(Critical, 0)]);
-    lanes.ack(&key("s", Critical), &[0..1]);
+    lanes.ack(0, &key("s", Critical), &[0..1]);
     assert_eq!(drain(&mut lanes, &mut outbox, 80_000), [(Critical, 1)]);
 }
 
@@ -108,8 +122,8 @@ fn a_large_block_is_waited_for() {
     let mut normal = 1;
     loop {
         match drain(&mut lanes, &mut outbox, 60_000).as_slice() {
-            [] => lanes.ack(&key("s", Bulk), &[0..1]),
-            [(Normal, _)] => lanes.ack(&key("s", Normal), &[0..normal]),
+            [] => lanes.ack(0, &key("s", Bulk), &[0..1]),
+            [(Normal, _)] => lanes.ack(0, &key("s", Normal), &[0..normal]),
             [(Bulk, 1)] => break,
             other => panic!("{other:?}"),
         };
@@ -128,8 +142,8 @@ fn positions_are_acknowledged_cumulatively() {
     }
     let mut lanes = lanes();
     assert_eq!(drain(&mut lanes, &mut outbox, WINDOW), [(Normal, 0), (Normal, 5), (Normal, 6)]);
-    assert_eq!((lanes.acked_upto(Normal), lanes.sent_upto(Normal)), (0, 7));
-    let ack = |lanes: &mut Lanes, range: Range<u64>| lanes.ack(&key("s", Normal), &[range]).blocks;
+    assert_eq!(lanes.acked_upto(Normal), 0);
+    let ack = |lanes: &mut Lanes, range: Range<u64>| lanes.ack(0, &key("s", Normal), &[range]).blocks;
     assert_eq!(ack(&mut lanes, 10..20), 1);
     assert_eq!(lanes.acked_upto(Normal), 0);
     assert_eq!(ack(&mut lanes, 10..20), 0);
@@ -145,11 +159,11 @@ fn a_block_counts_only_when_its_whole_range_is_covered() {
     outbox.push(&key("s", Normal), 10, 10, 0);
     let mut lanes = lanes();
     drain(&mut lanes, &mut outbox, WINDOW);
-    let ack = |lanes: &mut Lanes, range: Range<u64>| lanes.ack(&key("s", Normal), &[range]).blocks;
+    let ack = |lanes: &mut Lanes, range: Range<u64>| lanes.ack(0, &key("s", Normal), &[range]).blocks;
     assert_eq!(ack(&mut lanes, 0..4), 0);
     assert_eq!(ack(&mut lanes, 5..10), 0);
-    assert_eq!(lanes.ack(&key("other", Normal), &[0..10]).blocks, 0);
-    assert_eq!(lanes.ack(&key("s", Bulk), &[0..10]).blocks, 0);
+    assert_eq!(lanes.ack(0, &key("other", Normal), &[0..10]).blocks, 0);
+    assert_eq!(lanes.ack(0, &key("s", Bulk), &[0..10]).blocks, 0);
     assert_eq!(ack(&mut lanes, 4..5), 1);
     assert_eq!(lanes.acked_upto(Normal), 1);
 }
@@ -165,7 +179,8 @@ fn one_acknowledgement_may_complete_many_blocks_and_a_block_may_lie_twice() {
     outbox.lanes[1].push(again);
     let mut lanes = lanes();
     assert_eq!(drain(&mut lanes, &mut outbox, WINDOW).len(), 5);
-    assert_eq!(lanes.ack(&key("s", Normal), &[0..12]), Completed { blocks: 5, events: 15 });
+    let bytes = lanes.in_flight_bytes();
+    assert_eq!(lanes.ack(0, &key("s", Normal), &[0..12]), Completed { blocks: 5, events: 15, bytes });
     assert_eq!((lanes.acked_upto(Normal), lanes.in_flight_blocks()), (10, 0));
 }
 
@@ -177,13 +192,13 @@ fn what_was_acknowledged_out_of_order_is_not_sent_again() {
     }
     let mut lanes = lanes();
     drain(&mut lanes, &mut outbox, WINDOW);
-    lanes.ack(&key("b", Bulk), &[0..2]);
+    lanes.ack(0, &key("b", Bulk), &[0..2]);
     for _ in 0..3 {
         lanes.on_disconnected();
         assert_eq!((lanes.acked_upto(Bulk), lanes.in_flight_blocks()), (0, 0));
         assert_eq!(drain(&mut lanes, &mut outbox, WINDOW), [(Bulk, 0), (Bulk, 3)]);
     }
-    lanes.ack(&key("a", Bulk), &[0..1]);
+    lanes.ack(0, &key("a", Bulk), &[0..1]);
     assert_eq!(lanes.acked_upto(Bulk), 3);
 }
 
@@ -198,12 +213,12 @@ fn covered_blocks_are_passed_over() {
     let mut lanes = lanes();
     let mut covered = 0;
     let mut steps = 0;
-    while lanes.fill(Normal, 0, &mut outbox, &coverage, &mut covered).unwrap() {
+    while lanes.fill(Normal, Track::Live, 0, &mut outbox, &coverage, &mut covered).unwrap() {
         steps += 1;
     }
     assert_eq!((steps, covered), (2, covered_to / 2));
     assert_eq!(lanes.acked_upto(Normal), covered_to / 2);
-    assert_eq!(lanes.send(0, WINDOW, 10).map(|(_, head)| head.position), Some(covered_to / 2));
+    assert_eq!(step(&mut lanes, &mut outbox, WINDOW), Some((Normal, covered_to / 2)));
 }
 
 #[test]
@@ -213,7 +228,7 @@ fn what_cannot_be_sent_is_trouble_and_not_lost() {
     let good = outbox.lanes[1][0].block.clone();
     outbox.lanes[1][0].block = Bytes::from_static(b"rubbish that is longer than a checksum");
     let mut lanes = lanes();
-    let fill = |lanes: &mut Lanes, outbox: &mut Model, now| lanes.fill(Normal, now, outbox, &BTreeMap::new(), &mut 0);
+    let fill = |lanes: &mut Lanes, outbox: &mut Model, now| fill(lanes, Normal, now, outbox);
     assert!(matches!(fill(&mut lanes, &mut outbox, 0), Err(Trouble::Unsendable { position: 0, .. })));
     lanes.park(Normal, 100);
     assert_eq!(lanes.parked_until(), Some(100));
@@ -222,7 +237,7 @@ fn what_cannot_be_sent_is_trouble_and_not_lost() {
     assert_eq!((outbox.reads, lanes.acked_upto(Normal)), (reads, 0));
     outbox.lanes[1][0].block = good;
     assert!(matches!(fill(&mut lanes, &mut outbox, 100), Ok(false)));
-    assert_eq!(lanes.send(100, WINDOW, 10).map(|(_, head)| head.position), Some(0));
+    assert_eq!(step_at(&mut lanes, &mut outbox, WINDOW, 100), Some((Normal, Track::Live, 0)));
 }
 
 #[test]
@@ -264,7 +279,7 @@ fn agrees_with_a_plain_model() {
                     let start = random.below(30);
                     let range = start..start + 1 + random.below(8);
                     // Only what is in flight is acknowledged for good.
-                    lanes.ack(&key, std::slice::from_ref(&range));
+                    lanes.ack(0, &key, std::slice::from_ref(&range));
                     acked.entry(key).or_default().insert(range);
                 }
                 _ if random.one_in(3) => lanes.on_disconnected(),

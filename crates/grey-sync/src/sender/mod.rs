@@ -14,24 +14,32 @@
 //! [`Sender::on_tick`] no later than [`Sender::next_timeout`] says.
 
 mod config;
+mod drain;
+mod gate;
 mod lanes;
 mod route;
+mod share;
 mod status;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use grey_link::{Backoff, Health, Link, LinkState, Transition};
+use grey_link::{Backoff, BudgetUsage, Health, Link, LinkState, Transition};
 use grey_model::{Lane, RangeSet, Seq, StreamKey};
 
 pub use config::{SenderConfig, SenderConfigError};
+pub use drain::{DrainState, StallReason};
 pub use status::{SenderStats, SessionStatus, UplinkStatus};
 
-use crate::frame::{Ack, Frame, Goodbye, Heartbeat, Hello, Redirect, Reject, RejectCode, Role, Welcome, by_lane, text};
-use crate::limits::{CONTROL_QUEUE_MAX, PROTOCOL_MAX, PROTOCOL_MIN, SITES_MAX};
+use crate::frame::{
+    Ack, Frame, Goodbye, Heartbeat, Hello, Redirect, Reject, RejectCode, Role, Status, Welcome, by_lane, text,
+};
+use crate::limits::{CONTROL_QUEUE_MAX, PREFIX_BYTES, PROTOCOL_MAX, PROTOCOL_MIN, SITES_MAX};
 use crate::outbox::{Outbox, OwnStreams};
-use lanes::{Lanes, Trouble};
+use drain::Watchdog;
+use gate::Gate;
+use lanes::{Lanes, Next, Room, Track, Trouble};
 use route::Route;
 
 /// What the owner of a [`Sender`] has to do or to know.
@@ -106,6 +114,8 @@ pub enum Action {
     },
     /// The link changed state.
     Link(Transition),
+    /// Nothing drains, for another reason than before, or it drains again.
+    Drain(DrainState),
 }
 
 #[derive(Debug)]
@@ -140,6 +150,12 @@ pub struct Sender {
     link: Link,
     route: Route,
     lanes: Lanes,
+    gate: Gate,
+    watchdog: Watchdog,
+    /// What the tier above refused last, until it welcomes.
+    rejected: Option<String>,
+    /// By lane why the outbox cannot be sent.
+    troubles: [Option<String>; 3],
     phase: Phase,
     control: VecDeque<Frame>,
     actions: VecDeque<Action>,
@@ -149,6 +165,8 @@ pub struct Sender {
     sent: OwnStreams,
     /// As the outbox said at the last hello or heartbeat.
     backlog_age_ms: u64,
+    /// When this was called last.
+    ticked_ms: u64,
     /// More can be done without waiting for anything.
     is_busy: bool,
     last_failure: Option<String>,
@@ -165,13 +183,18 @@ impl Sender {
             backoff: Backoff::new(config.backoff, config.seed),
             link: Link::new(config.link, now),
             route: Route::new(config.addresses.clone(), config.redirect_hops_max),
-            lanes: Lanes::new(start, config.normal_weight, config.bulk_weight),
+            lanes: Lanes::new(start, config.normal_weight, config.bulk_weight, config.live_share_percent),
+            gate: Gate::new(&config)?,
+            watchdog: Watchdog::new(config.stall_after_ms),
+            rejected: None,
+            troubles: [const { None }; 3],
             phase: Phase::Waiting { until: now },
             control: VecDeque::new(),
             actions: VecDeque::new(),
             told_upto: start,
             sent: OwnStreams::default(),
             backlog_age_ms: 0,
+            ticked_ms: now,
             is_busy: false,
             last_failure: None,
             last_ack_ms: None,
@@ -202,6 +225,7 @@ impl Sender {
     /// [`Sender::on_disconnected`] with the error.
     pub fn on_frame(&mut self, now: u64, frame: Frame) {
         self.stats.bytes_in += frame.wire_len() as u64;
+        self.gate.spend(now, frame.wire_len() as u64);
         if let Phase::Live(live) = &mut self.phase {
             live.heard_ms = now;
         }
@@ -221,6 +245,7 @@ impl Sender {
             (Frame::Reject(Reject { code, message }), Phase::Greeting { .. } | Phase::Live(_)) => {
                 self.stats.rejects += 1;
                 let reason = format!("rejected ({code}): {message}");
+                self.rejected = Some(format!("{code}: {message}"));
                 self.actions.push_back(Action::Rejected { code, message });
                 self.close(now, reason);
             }
@@ -263,6 +288,28 @@ impl Sender {
         }
         let change = self.link.on_tick(now);
         self.tell(change);
+        self.watch(now);
+    }
+
+    /// The wall clock, which budgets and schedules follow: call it before the
+    /// others, as often as it may have changed. Until then Unix time 0 is when
+    /// monotonic time is 0.
+    pub fn on_clock(&mut self, now: u64, unix_ms: i64) {
+        self.gate.on_clock(now, unix_ms);
+    }
+
+    /// Looks at what waits while there is no connection, so that a stall is
+    /// noticed; while there is one, heartbeats do. Twice a minute is enough.
+    pub fn observe(&mut self, now: u64, outbox: &mut dyn Outbox) {
+        let status = outbox.status();
+        self.note_status(now, &status);
+        self.watch(now);
+    }
+
+    /// What of the budget is used. The owner saves it now and then and at the
+    /// end, and gives it to [`SenderConfig::budget_usage`] of the next process.
+    pub fn usage(&self) -> BudgetUsage {
+        self.gate.usage()
     }
 
     /// The outbox may have new blocks.
@@ -287,7 +334,8 @@ impl Sender {
             _ if self.is_busy => Some(0),
             Phase::Live(live) => {
                 let sites = (self.config.role == Role::Hub).then_some(live.next_sites_ms);
-                [Some(live.next_heartbeat_ms), sites, self.lanes.parked_until()].into_iter().flatten().min()
+                let gate = self.gate.next_change(self.ticked_ms);
+                [Some(live.next_heartbeat_ms), sites, self.lanes.parked_until(), gate].into_iter().flatten().min()
             }
             _ => None,
         };
@@ -304,14 +352,18 @@ impl Sender {
             }
             Phase::Stopped => return None,
         };
-        phase.into_iter().chain(self.link.next_timeout()).min()
+        phase.into_iter().chain(self.link.next_timeout()).chain(self.watchdog.stall_at()).min()
     }
 
     /// The next frame to write. Call until `None`, as often as the socket takes
     /// more; each block is read from the outbox only then.
     pub fn poll_transmit(&mut self, now: u64, outbox: &mut dyn Outbox) -> Option<Frame> {
         let frame = self.next_frame(now, outbox)?;
-        self.stats.bytes_out += frame.wire_len() as u64;
+        let bytes = frame.wire_len() as u64;
+        self.stats.bytes_out += bytes;
+        if !matches!(frame, Frame::Block(_)) {
+            self.gate.spend(now, bytes);
+        }
         Some(frame)
     }
 
@@ -346,13 +398,6 @@ impl Sender {
         matches!(self.phase, Phase::Live(_))
     }
 
-    /// Positions of the lane below this have been, or are about to be, sent:
-    /// whoever drops a block on overflow must drop one at or above it, lest it
-    /// be booked as dropped and arrive after all. Falls back when a session ends.
-    pub fn sent_upto(&self, lane: Lane) -> u64 {
-        self.lanes.sent_upto(lane)
-    }
-
     /// Everything that a status page says.
     pub fn status(&self) -> UplinkStatus {
         let session = match &self.phase {
@@ -364,6 +409,9 @@ impl Sender {
                 since_ms: live.since,
                 rtt_ms: live.rtt_ms,
                 window_bytes: live.window_bytes,
+                in_flight_max_bytes: self.lanes.rate().in_flight_max(),
+                goodput_bytes_per_s: self.lanes.rate().goodput_bytes_per_s(),
+                has_backlog: self.lanes.has_backlog(),
                 in_flight_bytes: self.lanes.in_flight_bytes(),
                 in_flight_blocks: self.lanes.in_flight_blocks(),
             }),
@@ -381,6 +429,8 @@ impl Sender {
             next_dial_ms,
             last_failure: self.last_failure.clone(),
             last_ack_ms: self.last_ack_ms,
+            drain: self.watchdog.state(self.ticked_ms, || self.stall_reason(self.ticked_ms)),
+            budget_usage: self.gate.usage(),
             stats: self.stats,
         }
     }
@@ -413,6 +463,7 @@ impl Sender {
             return;
         }
         self.stats.sessions += 1;
+        self.rejected = None;
         let address = self.route.current().to_owned();
         self.actions.push_back(Action::Established { address, node, term });
         let covered = coverage.iter().map(|(key, set)| Action::Covered { key: key.clone(), coverage: set.clone() });
@@ -454,7 +505,7 @@ impl Sender {
     }
 
     fn on_ack(&mut self, now: u64, ack: &Ack) {
-        let completed = self.lanes.ack(&ack.key, &ack.ranges);
+        let completed = self.lanes.ack(now, &ack.key, &ack.ranges);
         self.stats.blocks_acked += completed.blocks;
         self.stats.events_acked += completed.events;
         if let Phase::Live(live) = &mut self.phase {
@@ -462,6 +513,8 @@ impl Sender {
             if completed.blocks > 0 {
                 live.progress_ms = now;
                 self.last_ack_ms = Some(now);
+                self.watchdog.on_acked(now, completed.bytes);
+                self.watch(now);
                 self.route.on_progress();
                 self.measure(now);
             }
@@ -496,6 +549,8 @@ impl Sender {
         self.control.clear();
         self.is_busy = false;
         self.lanes.on_disconnected();
+        self.gate.forget_refusal();
+        self.troubles = [const { None }; 3];
         let Phase::Live(live) = &self.phase else {
             return false;
         };
@@ -533,6 +588,45 @@ impl Sender {
         self.tell(change);
     }
 
+    /// How much waits, as the outbox says.
+    fn note_status(&mut self, now: u64, status: &Status) {
+        self.ticked_ms = now;
+        self.backlog_age_ms = status.oldest_pending_age_ms;
+        let pending = status.pending.iter().map(|lane| lane.bytes).fold(0, u64::saturating_add);
+        self.watchdog.on_pending(now, pending.max(self.lanes.in_flight_bytes()));
+    }
+
+    /// Tells the owner when nothing drains, and when it does again.
+    fn watch(&mut self, now: u64) {
+        self.ticked_ms = now;
+        let state = self.watchdog.state(now, || self.stall_reason(now));
+        let news = self.watchdog.news(now, state);
+        self.actions.extend(news.map(Action::Drain));
+    }
+
+    fn stall_reason(&self, now: u64) -> StallReason {
+        let Phase::Live(live) = &self.phase else {
+            return match &self.rejected {
+                Some(what) => StallReason::Rejected(what.clone()),
+                None => StallReason::Offline(self.last_failure.clone().unwrap_or_default()),
+            };
+        };
+        if let Some(why) = self.troubles.iter().flatten().next() {
+            return StallReason::OutboxUnreadable(why.clone());
+        }
+        if self.lanes.in_flight_blocks() > 0 {
+            let is_closed = self.lanes.in_flight_bytes() >= live.window_bytes;
+            return if is_closed { StallReason::WindowClosed } else { StallReason::NotAcknowledged };
+        }
+        if let Some(wait) = self.gate.refused() {
+            return StallReason::BudgetSpent { limit: wait.limit, until_unix_ms: wait.until_ms };
+        }
+        match self.gate.next_open_unix_ms(now) {
+            Some(until_unix_ms) => StallReason::OutsideSchedule { until_unix_ms },
+            None => StallReason::OutboxUnreadable("it says that bytes wait and gives no block".into()),
+        }
+    }
+
     fn silence_deadline(&self, live: &Live) -> u64 {
         let patience = self.config.patience_ms(self.lanes.in_flight_bytes());
         live.heard_ms.saturating_add(self.config.heartbeat_timeout_ms).saturating_add(patience)
@@ -558,7 +652,10 @@ impl Sender {
             Phase::Greeting { own: own @ None, .. } => {
                 let streams = outbox.own_streams();
                 *own = Some(streams);
-                self.backlog_age_ms = outbox.status().oldest_pending_age_ms;
+                // What is not there yet is live data of the session that now begins.
+                self.lanes.on_connected(Lane::ALL.map(|lane| outbox.end(lane)));
+                let status = outbox.status();
+                self.note_status(now, &status);
                 Some(Frame::Hello(Hello {
                     protocol_min: PROTOCOL_MIN,
                     protocol_max: PROTOCOL_MAX,
@@ -572,8 +669,9 @@ impl Sender {
             Phase::Live(live) if now >= live.next_heartbeat_ms => {
                 live.next_heartbeat_ms = now.saturating_add(self.config.heartbeat_interval_ms);
                 let status = outbox.status();
-                self.backlog_age_ms = status.oldest_pending_age_ms;
+                self.note_status(now, &status);
                 self.measure(now);
+                self.watch(now);
                 Some(Frame::Heartbeat(Heartbeat { echo: now, status }))
             }
             Phase::Live(live) if self.config.role == Role::Hub && now >= live.next_sites_ms => {
@@ -593,22 +691,48 @@ impl Sender {
             return None;
         };
         self.is_busy = false;
-        let mut troubles = Vec::new();
-        for lane in Lane::ALL {
-            match self.lanes.fill(lane, now, outbox, &live.coverage, &mut self.stats.blocks_covered) {
-                Ok(more) => self.is_busy |= more,
-                Err(trouble) => troubles.push((lane, trouble)),
+        self.ticked_ms = now;
+        let open = self.gate.open(now);
+        for lane in Lane::ALL.into_iter().filter(|lane| open[lane.index()]) {
+            for track in Track::ALL {
+                match self.lanes.fill(lane, track, now, outbox, &live.coverage, &mut self.stats.blocks_covered) {
+                    Ok(more) => {
+                        self.is_busy |= more;
+                        if !self.lanes.is_parked(lane) {
+                            self.troubles[lane.index()] = None;
+                        }
+                    }
+                    Err(trouble) => {
+                        self.lanes.park(lane, now.saturating_add(self.config.outbox_retry_ms));
+                        let (reason, action) = match trouble {
+                            Trouble::Read(reason) => (reason.clone(), Action::OutboxFailed { lane, reason }),
+                            Trouble::Unsendable { position, reason } => {
+                                (reason.clone(), Action::Unsendable { lane, position, reason })
+                            }
+                        };
+                        self.troubles[lane.index()] = Some(reason);
+                        self.actions.push_back(action);
+                    }
+                }
             }
         }
-        let sent = self.lanes.send(now, live.window_bytes, self.config.blocks_max());
-        for (lane, trouble) in troubles {
-            self.lanes.park(lane, now.saturating_add(self.config.outbox_retry_ms));
-            self.actions.push_back(match trouble {
-                Trouble::Read(reason) => Action::OutboxFailed { lane, reason },
-                Trouble::Unsendable { position, reason } => Action::Unsendable { lane, position, reason },
-            });
+        let room = Room {
+            window_bytes: live.window_bytes,
+            fill_bytes: self.lanes.rate().in_flight_max(),
+            blocks_max: self.config.blocks_max(),
+        };
+        let choice = match self.lanes.next(open, room) {
+            Next::Block(choice) => choice,
+            Next::Nothing | Next::Full => {
+                self.gate.forget_refusal();
+                return None;
+            }
+        };
+        if !self.gate.take(now, choice.lane, choice.bytes + PREFIX_BYTES as u64) {
+            self.lanes.on_held_back();
+            return None;
         }
-        let (_, head) = sent?;
+        let head = self.lanes.send(now, open, choice)?;
         self.note_sent(&head.key, head.range.end);
         self.stats.blocks_out += 1;
         self.stats.events_out += u64::from(head.events);

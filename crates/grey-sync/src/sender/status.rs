@@ -1,6 +1,8 @@
 //! What a sender counts and shows.
 
-use grey_link::LinkState;
+use grey_link::{BudgetUsage, LinkState};
+
+use super::drain::DrainState;
 
 /// Counters of a sender since it was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -44,8 +46,14 @@ pub struct SessionStatus {
     pub since_ms: u64,
     /// Smoothed round-trip time of heartbeats in milliseconds, once one came back.
     pub rtt_ms: Option<u64>,
-    /// Bytes that may be in flight.
+    /// Bytes that may be in flight as the receiver allows.
     pub window_bytes: u64,
+    /// Bytes that keep the link full as far as is known: beyond them nothing more is sent.
+    pub in_flight_max_bytes: u64,
+    /// What the link carried at best in the last seconds in which it was kept full, in bytes per second.
+    pub goodput_bytes_per_s: Option<u64>,
+    /// True while blocks of before the session wait besides new ones.
+    pub has_backlog: bool,
     /// Bytes in flight.
     pub in_flight_bytes: u64,
     /// Blocks in flight.
@@ -69,6 +77,10 @@ pub struct UplinkStatus {
     pub last_failure: Option<String>,
     /// When the peer last acknowledged a block.
     pub last_ack_ms: Option<u64>,
+    /// How what waits gets away.
+    pub drain: DrainState,
+    /// What of the budget is used: the owner saves it.
+    pub budget_usage: BudgetUsage,
     /// The counters.
     pub stats: SenderStats,
 }

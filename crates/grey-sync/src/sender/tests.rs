@@ -297,16 +297,18 @@ fn blocks_in_flight_go_to_the_next_leader() {
 fn the_window_is_the_receivers() {
     let mut side = Side::live();
     for _ in 0..20 {
-        side.outbox.push(&key("s", Lane::Bulk), 1, 100_000, 0);
+        side.outbox.push(&key("s", Lane::Bulk), 1, 5_000, 0);
     }
+    let block = side.outbox.lanes[Lane::Bulk.index()][0].block.len() as u64;
+    let ack = |ranges, window_bytes| Frame::Ack(Ack { key: key("s", Lane::Bulk), ranges, window_bytes });
+    side.frame(ack(vec![], 10 * block));
     side.sender.wake();
     assert_eq!(blocks(&side.frames()), 10);
-    let shrunk = Ack { key: key("s", Lane::Bulk), ranges: vec![0..1, 1..2], window_bytes: 850_000 };
-    side.frame(Frame::Ack(shrunk));
+    side.frame(ack(vec![0..1, 1..2], 8 * block + block / 2));
     assert_eq!(blocks(&side.frames()), 0);
-    side.frame(Frame::Ack(Ack { key: key("s", Lane::Bulk), ranges: vec![], window_bytes: WINDOW }));
+    side.frame(ack(vec![], 10 * block));
     assert_eq!(blocks(&side.frames()), 2);
-    let own = SenderConfig { window_bytes_max: 250_000, ..config() };
+    let own = SenderConfig { window_bytes_max: 2 * block + block / 2, ..config() };
     let mut side = Side { sender: Sender::new(own, [0; 3], 0).unwrap(), ..side };
     side.now = 0;
     side.go_live();

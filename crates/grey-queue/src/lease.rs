@@ -41,6 +41,9 @@ pub(crate) struct Doubt {
     lease: [RangeSet; 3],
     /// Positions given out and not settled, by lane.
     given: [RangeSet; 3],
+    /// Where a kept checkpoint may start, by lane: what is settled from there on may be
+    /// waiting again after a restart, and needs its lease.
+    floors: [u64; 3],
 }
 
 impl Doubt {
@@ -53,6 +56,7 @@ impl Doubt {
             sequence: 0,
             lease: std::array::from_fn(|_| everything()),
             given: Default::default(),
+            floors: [0; 3],
         };
         let fail = |source| QueueError::Io { action: "open", path: dir.join(NAME), source };
         if disk.exists(&doubt.path).map_err(fail)? {
@@ -88,10 +92,8 @@ impl Doubt {
         let n = lane.index();
         if !self.lease[n].covers(&positions) {
             let mut lease = self.lease.clone();
-            // Settled ones need no lease any more.
-            for (m, (lease, given)) in lease.iter_mut().zip(&self.given).enumerate() {
-                let unneeded = if m == n { positions.start } else { 0 };
-                lease.remove_below(given.iter().next().map_or(unneeded, |range| range.start));
+            for (lease, floor) in lease.iter_mut().zip(self.floors) {
+                lease.remove_below(floor);
             }
             lease[n].insert(positions.start..positions.end.saturating_add(STRIDE));
             join(&mut lease[n]);
@@ -110,8 +112,11 @@ impl Doubt {
         if self.file.is_none() {
             match self.create() {
                 Ok(file) => self.file = Some(file),
-                // Without a lease everything is in doubt after a restart: safe.
-                Err(error) if grey_disk::is_full(&error) => return Ok(()),
+                // Without a file everything is in doubt after a restart: safe.
+                Err(error) if grey_disk::is_full(&error) => {
+                    self.lease = lease;
+                    return Ok(());
+                }
                 Err(error) => return Err(fail(&self.path)(error)),
             }
         }
@@ -141,8 +146,14 @@ impl Doubt {
         &self.given[lane.index()]
     }
 
+    /// Blocks below `acked` are not in doubt any more.
     pub(crate) fn settle(&mut self, lane: Lane, acked: u64) {
         self.given[lane.index()].remove_below(acked);
+    }
+
+    /// No kept checkpoint starts below `floor`.
+    pub(crate) fn forget(&mut self, lane: Lane, floor: u64) {
+        self.floors[lane.index()] = floor;
     }
 
     /// Bytes on disk.

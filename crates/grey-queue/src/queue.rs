@@ -243,6 +243,7 @@ impl Queue {
             let slot = &mut self.lanes[lane.index()];
             let acked = kept.acked.min(slot.state.acked);
             slot.floor = slot.floor.max(acked);
+            lease::lock(&self.doubt).forget(lane, slot.floor);
             if acked == slot.state.acked {
                 slot.settled_bytes = 0;
             }
@@ -392,5 +393,7 @@ pub(crate) fn parse(lane: Lane, position: u64, block: &Bytes) -> Result<BlockHea
     Ok(view.header)
 }
 
+#[cfg(test)]
+mod simulation;
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,7 @@
 //!
 //! `cargo run -p grey-examples --example block`
 
-use grey_codec::{BlockBuilder, decode_block};
+use grey_codec::{BlockBuilder, BlockReader, decode_block};
 use grey_model::{BlockHeader, Compression, Disposition, Epoch, Event, Lane, Name, RuleId, SiteId, Stamp};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -31,6 +31,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (_, events) = decode_block(&block)?;
     assert_eq!(events[999].seq, 999);
     assert_eq!(events[999].event.device_time_ms, 1_767_225_600_000 + 999 * 250);
+
+    // Or only those of a range of time; a block of more than 4,096 events decodes no more pages than it needs.
+    let mut reader = BlockReader::open(&block)?;
+    let second = reader.between(1_767_225_700_000, 1_767_225_700_999)?;
+    assert_eq!(second.iter().map(|found| found.seq).collect::<Vec<_>>(), [400, 401, 402, 403]);
 
     // A flipped bit anywhere is noticed.
     for at in 0..block.len() {

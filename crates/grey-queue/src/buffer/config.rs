@@ -1,6 +1,9 @@
 //! Limits and choices of a buffer.
 
+use std::sync::Arc;
+
 use grey_model::{Compression, Lane};
+use grey_seal::{Algorithm, Keyring, Seal};
 
 use crate::OnFull;
 
@@ -28,7 +31,7 @@ impl From<Codec> for Compression {
 }
 
 /// Limits and choices of a buffer. They may change from one opening to the next.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct BufferConfig {
     /// Bytes on disk over all lanes that are not exceeded.
     pub max_bytes: u64,
@@ -46,11 +49,20 @@ pub struct BufferConfig {
     pub segment_bytes: u64,
     /// How payloads are compressed.
     pub codec: Codec,
+    /// Keys that items are sealed with on disk: the first one for new items, the others for
+    /// older ones. Sequences and lengths stay readable. Without keys nothing is sealed.
+    pub keys: Option<Arc<Keyring>>,
 }
 
 impl Default for BufferConfig {
     fn default() -> Self {
-        Self { max_bytes: 1 << 30, on_full: [OnFull::Block; 3], segment_bytes: 32 << 20, codec: Codec::default() }
+        Self {
+            max_bytes: 1 << 30,
+            on_full: [OnFull::Block; 3],
+            segment_bytes: 32 << 20,
+            codec: Codec::default(),
+            keys: None,
+        }
     }
 }
 
@@ -72,6 +84,18 @@ impl BufferConfig {
     #[must_use]
     pub fn with_codec(self, codec: Codec) -> Self {
         Self { codec, ..self }
+    }
+
+    /// The same with keys to seal items with.
+    #[must_use]
+    pub fn with_keys(self, keys: Arc<Keyring>) -> Self {
+        Self { keys: Some(keys), ..self }
+    }
+
+    /// How a lane is sealed.
+    pub(crate) fn seal(&self, lane: Lane) -> Option<Seal> {
+        let purpose = format!("buffer/{lane}");
+        self.keys.as_ref().map(|keys| Seal::new(Arc::clone(keys), Algorithm::auto(), &purpose))
     }
 
     /// Smallest file that is used, unless less is asked for.

@@ -12,6 +12,7 @@ use grey_model::{Compression, Lane, Seq, SiteId};
 
 use super::acks::Acked;
 use super::batch::{Batch, Place};
+use super::config::BufferConfig;
 use super::error::BufferError;
 use super::record::{Builder, Chunk, Closed, PREFIX_BYTES};
 
@@ -66,12 +67,15 @@ impl LaneStore {
     pub(crate) fn open(
         disk: &Arc<dyn Disk>,
         lane: Lane,
-        config: LogConfig,
+        config: &BufferConfig,
         site: &SiteId,
-        compression: Compression,
         mut acked: Acked,
     ) -> Result<Self, BufferError> {
-        let (log, _) = Log::open(Arc::clone(disk), Path::new(lane.as_str()), config)?;
+        let compression = Compression::from(config.codec);
+        let segment_bytes_max = config.segment_bytes_used();
+        let log_config = LogConfig { segment_bytes_max, ..LogConfig::default() };
+        let seal = config.seal(lane);
+        let (log, _) = Log::open_sealed(Arc::clone(disk), Path::new(lane.as_str()), log_config, seal.as_ref())?;
         let reader = log.reader();
         let chunk_at = |position: u64| -> Result<Option<Chunk>, BufferError> {
             match reader.read(position) {
@@ -108,7 +112,7 @@ impl LaneStore {
             stored_committed: stored,
             acked,
             reclaimed: acked.stored,
-            reclaim_step: config.segment_bytes_max / 4,
+            reclaim_step: segment_bytes_max,
             cursor: Cursor::at(&acked),
             bytes_on_disk,
         })
@@ -286,7 +290,12 @@ impl LaneStore {
         self.acked.stored - self.reclaimed >= step.max(1)
     }
 
-    /// Gives space back. The acknowledgements must be durable.
+    /// True when no record may be left to tell where the lane ends.
+    pub(crate) fn is_emptied(&self) -> bool {
+        self.acked.position >= self.reader.durable_end()
+    }
+
+    /// Gives space back. The acknowledgements must be durable if the lane is emptied.
     pub(crate) fn reclaim(&mut self) -> Result<(), BufferError> {
         self.log.trim_front(self.acked.position)?;
         self.reclaimed = self.acked.stored;

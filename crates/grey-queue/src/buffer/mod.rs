@@ -67,6 +67,7 @@ pub use config::{BufferConfig, Codec};
 pub use driver::AsyncBuffer;
 pub use error::BufferError;
 pub use grey_model::{Event, Lane, Seq};
+pub use grey_seal::{Keyring, MasterKey};
 pub use record::Form;
 pub use store::{Buffer, Ends, Pending, Waiting};
 

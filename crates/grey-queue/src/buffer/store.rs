@@ -4,7 +4,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use grey_disk::{Disk, Lock, RealDisk};
-use grey_log::LogConfig;
 use grey_model::{Event, Lane, Seq, SiteId};
 use serde::Serialize;
 
@@ -102,7 +101,9 @@ impl Buffer {
     /// for this process. Takes milliseconds whatever waits.
     ///
     /// # Errors
-    /// [`BufferError::Io`] when another process holds it, else what the disk refuses.
+    /// [`BufferError::Io`] when another process holds it, else what the disk refuses;
+    /// [`LogError::KeyMissing`](grey_log::LogError::KeyMissing) when items are sealed with a
+    /// key that is not given.
     pub fn open(dir: impl AsRef<Path>, config: BufferConfig) -> Result<Self, BufferError> {
         let disk = RealDisk::new(dir.as_ref());
         let lock = disk.lock().map_err(BufferError::io("open", dir.as_ref()))?;
@@ -119,8 +120,7 @@ impl Buffer {
         let site = SiteId::new(SITE).unwrap_or_else(|_| unreachable!("a constant name"));
         disk.create_dir_all(Path::new("")).map_err(BufferError::io("create", "."))?;
         let (acks, acked) = AckFile::open(&*disk)?;
-        let log = LogConfig { segment_bytes_max: config.segment_bytes_used(), ..LogConfig::default() };
-        let open = |lane: Lane| LaneStore::open(&disk, lane, log, &site, config.codec.into(), acked[lane.index()]);
+        let open = |lane: Lane| LaneStore::open(&disk, lane, &config, &site, acked[lane.index()]);
         let lanes = [open(Lane::Critical)?, open(Lane::Normal)?, open(Lane::Bulk)?];
         let mut buffer = Self {
             config,
@@ -299,10 +299,16 @@ impl Buffer {
     }
 
     fn reclaim(&mut self) -> Result<(), BufferError> {
-        if self.lanes.iter().any(LaneStore::is_reclaimable) {
-            // What goes from the log is not acknowledged by memory alone.
-            self.acks.sync()?;
-            self.lanes.iter_mut().filter(|lane| lane.is_reclaimable()).try_for_each(LaneStore::reclaim)?;
+        let mut is_changed = false;
+        for lane in self.lanes.iter_mut().filter(|lane| lane.is_reclaimable()) {
+            // The first record that stays tells as much as the acknowledgements; without one they must.
+            if lane.is_emptied() {
+                self.acks.sync()?;
+            }
+            lane.reclaim()?;
+            is_changed = true;
+        }
+        if is_changed {
             self.observe();
         }
         Ok(())

@@ -8,8 +8,13 @@ use serde::{Deserialize, Serialize};
 
 use super::*;
 
-const SMALL: BufferConfig =
-    BufferConfig { max_bytes: 1 << 30, on_full: [OnFull::Block; 3], segment_bytes: 4 << 10, codec: Codec::Plain };
+const SMALL: BufferConfig = BufferConfig {
+    max_bytes: 1 << 30,
+    on_full: [OnFull::Block; 3],
+    segment_bytes: 4 << 10,
+    codec: Codec::Plain,
+    keys: None,
+};
 
 fn open(disk: &SimDisk, config: &BufferConfig) -> Buffer {
     Buffer::open_on(Arc::new(disk.clone()), config.clone()).unwrap()
@@ -295,6 +300,30 @@ fn what_the_disk_damaged_is_told_and_the_rest_is_read() {
     assert_eq!(batch.items().map(|item| item.seq()).collect::<Vec<_>>(), (10..100).collect::<Vec<_>>());
     buffer.ack(&batch).unwrap();
     assert!(buffer.pending().is_empty());
+}
+
+#[test]
+fn sealed_items_need_their_key() {
+    let disk = SimDisk::new(1);
+    let keys = |bytes: &[u8]| {
+        let keys = bytes.iter().map(|byte| MasterKey::from_bytes([*byte; 32])).collect();
+        Arc::new(Keyring::with_seeded_salts(keys, 1).unwrap())
+    };
+    let sealed = |bytes: &[u8]| SMALL.with_keys(keys(bytes));
+    let mut buffer = open(&disk, &sealed(&[1]));
+    buffer.append(Lane::Normal, b"a secret that is long enough to be found").unwrap();
+    buffer.close().unwrap();
+    for (path, len) in disk.files() {
+        let bytes = grey_disk::read_file(&disk, std::path::Path::new(&path), len).unwrap();
+        assert!(!bytes.windows(8).any(|part| part == b"a secret"), "{path}");
+    }
+    let refused = Buffer::open_on(Arc::new(disk.clone()), sealed(&[2]));
+    assert!(matches!(refused, Err(BufferError::Log(grey_log::LogError::KeyMissing { .. }))), "{refused:?}");
+    let mut buffer = open(&disk, &sealed(&[2, 1]));
+    assert_eq!(buffer.append(Lane::Normal, b"with the new key").unwrap(), 1);
+    buffer.commit().unwrap();
+    let left: Vec<_> = rest(&mut buffer).into_iter().map(|(.., bytes)| bytes).collect();
+    assert_eq!(left, [b"a secret that is long enough to be found".to_vec(), b"with the new key".to_vec()]);
 }
 
 #[derive(Debug, Clone)]

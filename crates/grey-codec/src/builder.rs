@@ -9,7 +9,7 @@ use crate::compress::{Effort, compress};
 use crate::error::CodecError;
 use crate::frame::{Content, Frame};
 use crate::limit::check;
-use crate::paged::{self, PAGE_EVENTS};
+use crate::paged;
 
 /// Builds the blocks of one lane, one after the other, without a gap between their sequences.
 ///
@@ -122,7 +122,7 @@ impl BlockBuilder {
 
     /// The payload as stored, how it is compressed as a whole and its length before that.
     fn encode(&mut self) -> (Compression, usize, Vec<u8>) {
-        if self.columns.len() > PAGE_EVENTS {
+        if self.columns.len() > self.effort.page_events() {
             let stored = paged::encode(&mut self.columns, self.compression, self.effort);
             return (Compression::None, stored.len(), stored);
         }

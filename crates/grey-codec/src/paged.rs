@@ -16,7 +16,7 @@ use crate::payload::{Run, Tables, read_tables};
 
 /// Version of the layout of pages.
 pub(crate) const LAYOUT: u8 = 2;
-/// Events in a page. Blocks of no more are not paged.
+/// Fewest events in a page that a builder makes, but for the last.
 pub(crate) const PAGE_EVENTS: usize = 4_096;
 /// Fewest events in a page that a reader accepts: bounds the work for each series of the table.
 const PAGE_EVENTS_MIN: u64 = 1_024;
@@ -57,15 +57,16 @@ pub(crate) fn encode(columns: &mut Columns, method: Compression, effort: Effort)
     };
     let (mut known, mut last_ms) = (0, 0_i64);
     let mut pages = Vec::new();
-    for start in (0..columns.len()).step_by(PAGE_EVENTS) {
-        let page = columns.encode_page(start..columns.len().min(start + PAGE_EVENTS), known);
+    let page_events = effort.page_events();
+    for start in (0..columns.len()).step_by(page_events) {
+        let page = columns.encode_page(start..columns.len().min(start + page_events), known);
         known = page.known;
         pages.push(page);
     }
     let mut head = Payload::default();
     columns.encode_tables(&mut head.bytes);
     put(&head, &mut entries);
-    entries.put_varint(PAGE_EVENTS as u64);
+    entries.put_varint(page_events as u64);
     for mut page in pages {
         entries.put_varint_signed(page.time_min_ms.wrapping_sub(last_ms));
         entries.put_varint(page.time_max_ms.wrapping_sub(page.time_min_ms) as u64);

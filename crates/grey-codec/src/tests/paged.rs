@@ -66,7 +66,7 @@ fn pages_hold_what_the_block_holds() {
             assert_eq!((header.events as usize, header.intake), (count, 77));
             assert_same(&found, &events, 0);
             let mut reader = BlockReader::open(&block).unwrap();
-            assert_eq!(reader.pages() as usize, count.div_ceil(PAGE_EVENTS));
+            assert_eq!(reader.pages() as usize, count.div_ceil(effort.page_events()));
             assert_eq!(reader.events().unwrap(), found);
         }
     }

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use grey_disk::Disk;
 use grey_log::{Log, LogError};
 use grey_model::{BlockError, BlockHeader, Lane};
+use grey_seal::Seal;
 use serde::{Deserialize, Serialize};
 
 use crate::ladder::{Ladder, Level, Step};
@@ -35,6 +36,8 @@ pub struct QueueConfig {
     /// Bytes of disk set aside, so that folds, receipts and checkpoints still have room
     /// when the disk is full. Not counted as used. A fold needs up to 4 MiB.
     pub reserve_bytes: u64,
+    /// What blocks on disk are sealed with and opened with; `None`: they are plain.
+    pub seal: Option<Seal>,
 }
 
 impl Default for QueueConfig {
@@ -44,6 +47,7 @@ impl Default for QueueConfig {
             segment_bytes_max: 16 << 20,
             on_full: [OnFull::Block, OnFull::Block, OnFull::DropOldest],
             reserve_bytes: 8 << 20,
+            seal: None,
         }
     }
 }
@@ -172,7 +176,8 @@ pub struct Queue {
 
 impl Queue {
     /// Appends encoded blocks to a lane and makes them durable and visible to
-    /// readers: all of them, or none when the disk is full.
+    /// readers: all of them, or none when the disk is full. After [`Queue::disk_full`] the
+    /// lanes but the critical one leave half of the reserve's space to folds.
     pub fn write<'a>(
         &mut self,
         lane: Lane,
@@ -183,6 +188,10 @@ impl Queue {
         for (header, block) in blocks {
             let position = slot.log.append(block)?;
             state.appended(position, header, block.len());
+        }
+        if self.disk_full && lane != Lane::Critical && !self.reserve.leaves_room(slot.log.uncommitted_bytes()) {
+            slot.log.truncate_back(slot.log.durable_end())?;
+            return Err(LogError::Full { path: self.dir.clone() }.into());
         }
         slot.log.commit()?;
         state.apply_to(&mut slot.state);
@@ -294,6 +303,11 @@ impl Queue {
         logs.sum::<u64>() + lease::lock(&self.doubt).bytes()
     }
 
+    /// True from [`Queue::disk_full`] until [`Queue::observe`] found room again.
+    pub fn is_disk_full(&self) -> bool {
+        self.disk_full
+    }
+
     /// Bytes of disk that are set aside at the moment.
     pub fn bytes_reserved(&self) -> u64 {
         self.reserve.held_bytes()
@@ -393,6 +407,8 @@ pub(crate) fn parse(lane: Lane, position: u64, block: &Bytes) -> Result<BlockHea
     Ok(view.header)
 }
 
+#[cfg(test)]
+mod pressure;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]

@@ -74,6 +74,12 @@ impl Reserve {
         Ok(self.is_held)
     }
 
+    /// True when half of what was set aside stays free after a write, so that folds can go on.
+    pub(crate) fn leaves_room(&self, written: u64) -> bool {
+        // A disk that cannot say how much room it has is asked by writing.
+        self.disk.available_bytes().map_or(true, |bytes| bytes >= self.bytes / 2 + written)
+    }
+
     fn write(&self) -> io::Result<()> {
         let file = self.disk.open(&self.path, OpenMode::CreateNew)?;
         let mut noise = 0x9e37_79b9_7f4a_7c15_u64;

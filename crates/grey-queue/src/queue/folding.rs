@@ -1,10 +1,8 @@
 //! Which folds are due, and taking them over.
 
-use grey_log::Log;
 use grey_model::{BlockHeader, Lane, RangeSet};
 use std::sync::Arc;
 
-use super::open::folder;
 use super::{LaneLog, OnFull, Queue, QueueError};
 use crate::fold::{Applied, FoldJob, Folded, Made};
 use crate::ladder::Level;
@@ -213,8 +211,7 @@ impl Queue {
     fn open_layer(&mut self, lane: Lane, stratum: Stratum) -> Result<(), QueueError> {
         let slot = &mut self.lanes[lane.index()];
         if slot.layers[stratum.index()].is_none() {
-            let path = folder(&self.dir, lane, stratum);
-            let (log, _) = Log::open(Arc::clone(&self.disk), &path, self.config.log(stratum))?;
+            let (log, _) = self.config.open_log(&self.disk, &self.dir, lane, stratum)?;
             self.reader.lock().layers[lane.index()][stratum.index()] = Some(Layer::new(log.reader()));
             slot.layers[stratum.index()] = Some(log);
         }

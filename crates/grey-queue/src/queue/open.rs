@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use grey_disk::Disk;
-use grey_log::{Log, LogConfig};
+use grey_log::{Log, LogConfig, Recovery};
 use grey_model::{Disposition, Lane, SiteId};
 
 use super::{LaneLog, Queue, QueueConfig, QueueError, QueueState, Repair, parse};
@@ -26,7 +26,20 @@ impl QueueConfig {
         self.segment_bytes_max.min((self.bytes_max / SEGMENTS).max(SEGMENT_BYTES_MIN))
     }
 
-    pub(super) fn log(&self, stratum: Stratum) -> LogConfig {
+    /// Opens the log of a stratum, creating it where missing.
+    pub(super) fn open_log(
+        &self,
+        disk: &Arc<dyn Disk>,
+        dir: &Path,
+        lane: Lane,
+        stratum: Stratum,
+    ) -> Result<(Log, Recovery), QueueError> {
+        let name = folder_name(lane, stratum);
+        let seal = self.seal.as_ref().map(|seal| seal.with_purpose(&format!("outbox/{name}")));
+        Ok(Log::open_sealed(Arc::clone(disk), &dir.join(name), self.log(stratum), seal.as_ref())?)
+    }
+
+    fn log(&self, stratum: Stratum) -> LogConfig {
         let segment_bytes_max = match stratum {
             // Receipts are small, and older ones are replaced all the time.
             Stratum::Dropped => self.segment_bytes().min(SEGMENT_BYTES_MIN),
@@ -37,10 +50,10 @@ impl QueueConfig {
 }
 
 /// The folder of a stratum.
-pub(super) fn folder(dir: &Path, lane: Lane, stratum: Stratum) -> std::path::PathBuf {
+fn folder_name(lane: Lane, stratum: Stratum) -> String {
     match stratum {
-        Stratum::Fresh => dir.join(lane.as_str()),
-        _ => dir.join(format!("{lane}.{stratum}")),
+        Stratum::Fresh => lane.to_string(),
+        _ => format!("{lane}.{stratum}"),
     }
 }
 
@@ -61,7 +74,7 @@ impl Queue {
         let mut lasts = [None, None, None];
         let mut open = |lane: Lane| -> Result<LaneLog, QueueError> {
             let mut open = |stratum: Stratum| -> Result<Log, QueueError> {
-                let (log, recovery) = Log::open(Arc::clone(disk), &folder(dir, lane, stratum), config.log(stratum))?;
+                let (log, recovery) = config.open_log(disk, dir, lane, stratum)?;
                 repairs.extend(recovery.damaged.iter().map(|damage| Repair { lane, what: damage.to_string() }));
                 Ok(log)
             };
@@ -70,7 +83,7 @@ impl Queue {
             let state = states.next().unwrap_or_default();
             let (mut start, mut end) = (None, 0);
             for stratum in Stratum::FOLDED {
-                let path = folder(dir, lane, stratum);
+                let path = dir.join(folder_name(lane, stratum));
                 let look = |source| QueueError::Io { action: "look for", path: path.clone(), source };
                 if !disk.exists(&path).map_err(look)? {
                     continue;

@@ -81,10 +81,12 @@ impl World {
             [OnFull::Block, OnFull::DropOldest, OnFull::DropNewest, OnFull::DropOldest][random.below(4) as usize]
         };
         let config = QueueConfig {
-            bytes_max: 40_000 << random.below(3),
+            // The lease takes 32 KiB of it.
+            bytes_max: 33_000 + (40_000 << random.below(3)),
             segment_bytes_max: 1024 << random.below(4),
             on_full: [OnFull::Block, policy(&mut random), policy(&mut random)],
             reserve_bytes: [0, 30_000][random.below(2) as usize],
+            seal: None,
         };
         let disk = SimDisk::new(seed);
         let queue = open(&disk, &config, None).unwrap();
@@ -325,7 +327,7 @@ impl World {
             _ => self.disk.flip(path, self.random.below(*len), 3).unwrap(),
         }
         // A file that goes away under a running process is an error of the disk.
-        if self.random.below(2) == 0 || !self.disk.exists(path).unwrap() {
+        if self.random.below(2) == 0 || !self.disk.exists(path).is_ok_and(|exists| exists) {
             self.crash();
         }
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use grey_codec::BlockBuilder;
 use grey_disk::{Disk, RealDisk};
 use grey_model::{BlockHeader, Compression, Epoch, Event, Lane, SiteId, Stamp};
-use grey_queue::{Queue, QueueConfig};
+use grey_queue::{Admission, Level, Queue, QueueConfig};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let directory = tempfile::tempdir()?;
@@ -31,8 +31,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     assert_eq!(queue.lane(Lane::Normal).pending.tally.pending, 30);
 
-    // A sender peeks: nothing is removed by reading. It runs on a thread of its own.
-    let reader = queue.reader();
+    // A sender peeks: nothing is removed by reading. It runs on a thread of its own. What
+    // it was given may arrive from then on, so that folds leave it as it is.
+    let reader = queue.uplink();
     let (position, block) = reader.next(Lane::Normal, 0)?.ok_or("there is a first block")?;
     assert_eq!((position, BlockHeader::parse(&block)?.header.range()), (0, 0..10));
 
@@ -41,6 +42,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let lane = queue.lane(Lane::Normal);
     assert_eq!((lane.pending.blocks, lane.lives[0].books.end()), (1, 20));
     assert!(lane.lives[0].books.balanced());
+
+    // How full it is decides what is folded, on a thread of its own, and what is taken.
+    queue.observe(1_760_000_000_000);
+    assert_eq!((queue.level(), queue.admission(Lane::Bulk)), (Level::Normal, Admission::Take));
+    while let Some(job) = queue.next_fold() {
+        let folded = std::thread::spawn(move || job.run()).join().map_err(|_| "the fold panicked")?;
+        queue.apply(folded)?;
+    }
 
     // A restart from the state of a checkpoint: one block still waits.
     let checkpoint = queue.state();

@@ -164,7 +164,9 @@ impl Doubt {
 
 /// The lease of a lane of which nothing is known.
 fn everything() -> RangeSet {
-    RangeSet::from_iter([0..u64::MAX])
+    let mut set = RangeSet::new();
+    set.insert(0..u64::MAX);
+    set
 }
 
 /// True when any of the positions is in the set.

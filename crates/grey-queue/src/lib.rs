@@ -5,11 +5,18 @@
 //! checkpoint. Memory does not depend on the backlog: the queue holds counts
 //! and cursors, the log holds blocks.
 //!
-//! Positions are record indexes of the lane's log. A block that the disk lost
-//! is replaced, when it is read, by one that accounts for its sequences as
-//! dropped by damage: the loss travels upward as a receipt instead of a gap.
+//! Positions are record indexes of the lane's log. Older blocks may be folded
+//! into lower strata as the outbox fills up ([`Ladder`], [`Queue::next_fold`]):
+//! packed, thinned, rolled up, dropped. Whatever is done, the blocks of a lane
+//! cover its sequences without a gap; what the uplink was given stays as it is;
+//! and what was lost on the way is a [`Receipt`].
 //!
-//! Not known here: what an event is, how blocks are encoded, when to send.
+//! A block that the disk lost is replaced, when it is read, by one that
+//! accounts for its sequences as dropped by damage: the loss travels upward
+//! instead of a gap.
+//!
+//! Files, formats and the order of calls: `docs/design/outbox.md`. Not known
+//! here: when to send, and what the time is.
 //!
 //! Example: `examples/outbox.rs`.
 

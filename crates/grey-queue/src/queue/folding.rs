@@ -58,7 +58,7 @@ impl Queue {
                 (Stratum::Dropped, _) | (_, OnFull::Block) => false,
                 _ => true,
             };
-            if let Some(job) = lanes().filter(|lane| may(self, *lane)).find_map(|lane| self.job(lane, *target, false)) {
+            if let Some(job) = lanes().filter(|lane| may(self, *lane)).find_map(|lane| self.job(lane, *target)) {
                 return Some(job);
             }
         }
@@ -81,7 +81,7 @@ impl Queue {
         }
     }
 
-    fn job(&self, lane: Lane, target: Stratum, is_small: bool) -> Option<FoldJob> {
+    fn job(&self, lane: Lane, target: Stratum) -> Option<FoldJob> {
         let slot = &self.lanes[lane.index()];
         let start = slot.head(target, &self.reader.lock().layers[lane.index()]);
         let (acked, end) = (slot.state.acked, slot.log.durable_end());
@@ -97,7 +97,7 @@ impl Queue {
             _ if self.level() >= Level::Emergency => free > 0,
             _ => free >= POSITIONS_MIN,
         };
-        if !is_worth && !(is_small && free > 0) {
+        if !is_worth {
             return None;
         }
         let limit = if self.disk_full { READ_BYTES_MAX_FULL } else { READ_BYTES_MAX };
@@ -139,7 +139,11 @@ impl Queue {
             self.lanes[lane.index()].looked_at = end;
             return None;
         }
-        self.job(lane, Stratum::Packed, false)
+        let job = self.job(lane, Stratum::Packed);
+        if job.is_none() {
+            self.lanes[lane.index()].looked_at = end;
+        }
+        job
     }
 
     /// Takes over what a job made: durable once this returns, and what it replaced is

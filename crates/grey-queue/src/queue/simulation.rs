@@ -131,7 +131,7 @@ impl World {
                     let event = Event { kind: Kind::Log, value: Value::Text("x".into()), ..self.reading(at) };
                     Was::Event(event)
                 }
-                3 => Was::Event(Event { value: Value::Bool(at % 3 == 0), ..self.reading(at) }),
+                3 => Was::Event(Event { value: Value::Bool(at.is_multiple_of(3)), ..self.reading(at) }),
                 4 => Was::Event(Event { value: Value::Integer(at as i64), ..self.reading(at) }),
                 _ if admission == Admission::DropNewest => Was::Account(Disposition::DroppedOverflow),
                 _ => Was::Event(self.reading(at)),

@@ -91,6 +91,16 @@ impl Model {
         Self { own: OwnStreams { epoch: EPOCH, next_seqs: [0; 3] }, ..Self::default() }
     }
 
+    /// Puts one block in the place of several that follow each other, at the position of the last.
+    pub(crate) fn fold(&mut self, lane: Lane, blocks: Range<usize>) {
+        let lane = &mut self.lanes[lane.index()];
+        let (first, last) = (lane[blocks.start].clone(), lane[blocks.end - 1].clone());
+        assert_eq!(first.key, last.key);
+        let range = first.range.start..last.range.end;
+        let folded = Stored { block: block(&first.key, range.clone(), 10), range, ..last };
+        lane.splice(blocks, [folded]);
+    }
+
     /// Adds a block after the last of its lane, `gap` positions further on.
     pub(crate) fn push(&mut self, key: &StreamKey, span: u64, payload: usize, gap: u64) -> Range<u64> {
         let first = self.lanes.iter().flatten().filter(|s| s.key == *key).map(|s| s.range.end).max().unwrap_or(0);

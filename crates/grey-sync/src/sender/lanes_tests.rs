@@ -255,12 +255,99 @@ fn an_empty_lane_is_asked_once_until_woken() {
     assert_eq!(outbox.reads, 6);
 }
 
+/// A lane with four blocks of backlog and two that came since.
+fn two_tracks() -> (Lanes, Model) {
+    let mut outbox = Model { knows_end: true, ..Model::new() };
+    for _ in 0..4 {
+        outbox.push(&key("s", Bulk), 1, 20_000, 0);
+    }
+    let mut lanes = lanes();
+    lanes.on_connected(Lane::ALL.map(|lane| outbox.end(lane)));
+    for _ in 0..2 {
+        outbox.push(&key("s", Bulk), 1, 20_000, 0);
+    }
+    (lanes, outbox)
+}
+
+/// Sends everything and returns the positions in order.
+fn positions(lanes: &mut Lanes, outbox: &mut Model) -> Vec<u64> {
+    drain(lanes, outbox, WINDOW).into_iter().map(|(_, position)| position).collect()
+}
+
+#[test]
+fn live_blocks_do_not_wait_for_the_backlog_and_count_when_it_is_done() {
+    let (mut lanes, mut outbox) = two_tracks();
+    let mut order = positions(&mut lanes, &mut outbox);
+    assert!(order[..3].contains(&4), "{order:?}");
+    order.sort_unstable();
+    assert_eq!(order, [0, 1, 2, 3, 4, 5]);
+    assert!(!lanes.has_backlog());
+    lanes.ack(0, &key("s", Bulk), &[4..6]);
+    assert_eq!(lanes.acked_upto(Bulk), 0);
+    lanes.ack(0, &key("s", Bulk), &[0..3]);
+    assert_eq!(lanes.acked_upto(Bulk), 3);
+    // On the next session only what is missing is sent.
+    lanes.on_disconnected();
+    lanes.on_connected(Lane::ALL.map(|lane| outbox.end(lane)));
+    assert_eq!(positions(&mut lanes, &mut outbox), [3]);
+    lanes.ack(0, &key("s", Bulk), &[3..4]);
+    assert_eq!((lanes.acked_upto(Bulk), lanes.in_flight_blocks()), (6, 0));
+    assert!(lanes.is_drained());
+}
+
+#[test]
+fn one_block_in_the_place_of_backlog_and_live_blocks_is_sent_once() {
+    // What was folded, which cursor reads first, and what is sent in all.
+    for (folded, live_first, sent) in [
+        (1..3, false, vec![0, 2, 3, 4, 5]),
+        (2..6, false, vec![0, 1, 5]),
+        (2..6, true, vec![0, 1, 5]),
+        (0..6, true, vec![5]),
+        (3..5, true, vec![0, 1, 2, 4, 5]),
+        (3..5, false, vec![0, 1, 2, 4, 5]),
+    ] {
+        let (mut lanes, mut outbox) = two_tracks();
+        outbox.fold(Bulk, folded.clone());
+        let first = if live_first { Track::Live } else { Track::Backlog };
+        lanes.fill(Bulk, first, 0, &mut outbox, &BTreeMap::new(), &mut 0).unwrap();
+        let mut order = positions(&mut lanes, &mut outbox);
+        order.sort_unstable();
+        assert_eq!(order, sent, "{folded:?}");
+        lanes.ack(0, &key("s", Bulk), &[0..6]);
+        assert_eq!((lanes.acked_upto(Bulk), lanes.in_flight_blocks()), (6, 0), "{folded:?}");
+    }
+}
+
+#[test]
+fn positions_that_a_flight_stands_for_are_not_done_before_it() {
+    let (mut lanes, mut outbox) = two_tracks();
+    outbox.fold(Bulk, 2..6);
+    drain(&mut lanes, &mut outbox, WINDOW);
+    lanes.ack(0, &key("s", Bulk), &[0..2]);
+    assert_eq!(lanes.acked_upto(Bulk), 2);
+    lanes.ack(0, &key("s", Bulk), &[2..6]);
+    assert_eq!(lanes.acked_upto(Bulk), 6);
+}
+
+#[test]
+fn live_blocks_acknowledged_for_hours_are_remembered_in_one_piece() {
+    let (mut lanes, mut outbox) = two_tracks();
+    assert_eq!(positions(&mut lanes, &mut outbox).len(), 6);
+    for n in 6..2_000 {
+        outbox.push(&key("s", Bulk), 1, 10, 0);
+        lanes.wake();
+        assert_eq!(positions(&mut lanes, &mut outbox), [n]);
+        lanes.ack(0, &key("s", Bulk), std::slice::from_ref(&(4..n + 1)));
+    }
+    assert_eq!((lanes.acked_upto(Bulk), lanes.lanes[Bulk.index()].acked_ahead.range_count()), (0, 1));
+}
+
 /// Against a plain model: any blocks of many streams, any acknowledgements, any disconnects.
 #[test]
 fn agrees_with_a_plain_model() {
     for seed in 0..300 {
         let mut random = Random(seed);
-        let mut outbox = Model::new();
+        let mut outbox = Model { knows_end: true, ..Model::new() };
         let mut lanes = lanes();
         let mut acked: BTreeMap<StreamKey, RangeSet> = BTreeMap::new();
         for _ in 0..200 {
@@ -282,7 +369,12 @@ fn agrees_with_a_plain_model() {
                     lanes.ack(0, &key, std::slice::from_ref(&range));
                     acked.entry(key).or_default().insert(range);
                 }
-                _ if random.one_in(3) => lanes.on_disconnected(),
+                _ if random.one_in(3) => {
+                    lanes.on_disconnected();
+                    if seed % 2 == 0 {
+                        lanes.on_connected(Lane::ALL.map(|lane| outbox.end(lane)));
+                    }
+                }
                 _ => {}
             }
             let in_flight: usize = lanes.lanes.iter().map(|lane| lane.in_flight.len()).sum();

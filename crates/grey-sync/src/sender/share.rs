@@ -34,9 +34,9 @@ impl Share {
     pub(super) fn serve(&mut self, index: usize, heads: [Option<u64>; 2]) {
         let Some(bytes) = heads[index] else { return };
         let rounds = self.rounds(index, bytes);
-        for queue in 0..2 {
+        for (queue, head) in heads.iter().enumerate() {
             // A queue without anything waiting saves no credit.
-            self.deficit[queue] = match heads[queue] {
+            self.deficit[queue] = match head {
                 Some(_) => self.deficit[queue].saturating_add(rounds.saturating_mul(self.quantum[queue])),
                 None => 0,
             };

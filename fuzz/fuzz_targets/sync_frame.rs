@@ -1,10 +1,13 @@
 //! Any bytes through the uplink's decoder, and what they decode to through
 //! both state machines: nothing panics, and what decodes encodes to itself.
+//! The same bytes as the texts that an uplink keeps and reads: a budget's usage
+//! and the windows of a schedule.
 
 #![no_main]
 
 use bytes::BytesMut;
-use grey_model::SiteId;
+use grey_link::{Budget, BudgetConfig, BudgetUsage, Schedule, Window};
+use grey_model::{Lane, SiteId};
 use grey_sync::{
     FrameDecoder, Outbox, OutboxError, Outcome, Receiver, ReceiverAction, ReceiverConfig, Sender, SenderConfig,
 };
@@ -33,10 +36,30 @@ fn repair(bytes: &mut [u8]) {
     }
 }
 
+/// Texts that were kept or configured: what is read is written as it was, and any time is borne.
+fn texts(bytes: &[u8], now_ms: i64) {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    if let Ok(usage) = text.parse::<BudgetUsage>() {
+        assert_eq!(usage.to_string().parse(), Ok(usage));
+        let config = BudgetConfig { bytes_per_day: Some(10), bytes_per_month: Some(100), ..BudgetConfig::UNLIMITED };
+        let mut budget = Budget::new(config, usage).expect("good settings");
+        if let Err(wait) = budget.take(now_ms, 1) {
+            assert!(wait.until_ms > now_ms);
+        }
+    }
+    if let Ok(window) = text.parse::<Window>() {
+        let schedule = Schedule::new([None, None, Some(vec![window])], 0).expect("a good window");
+        assert_eq!(schedule.open(now_ms, Lane::Bulk), schedule.next_open(now_ms, Lane::Bulk).is_none());
+    }
+}
+
 fuzz_target!(|data: &[u8]| {
     let Some((&mode, bytes)) = data.split_first() else {
         return;
     };
+    texts(bytes, 1_760_000_000_000 + i64::from(mode) * 40_000_000);
     let mut bytes = bytes.to_vec();
     if mode & 1 == 0 {
         repair(&mut bytes);

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use grey_config::Loaded;
 use grey_edge::{ConfigSource, EdgeConfig, EdgeNode};
-use grey_service::{Daemon, RELEASE, REVISION, RunArgs, Signal, Signals, announce, environment};
+use grey_service::{Daemon, Misconfigured, RELEASE, REVISION, RunArgs, Signal, Signals, announce, environment};
 
 struct EdgeAgent;
 
@@ -35,7 +35,11 @@ impl Daemon for EdgeAgent {
         let mut signals = Signals::listen().context("cannot listen to signals")?;
         let config = loaded.config;
         let source = ConfigSource { path: args.config, environment: environment() };
-        let mut node = EdgeNode::start_from(config.clone(), Some(source), &data_dir).await?;
+        let started = EdgeNode::start_from(config.clone(), Some(source), &data_dir).await;
+        let mut node = started.map_err(|error| match error.is_configuration() {
+            true => anyhow::Error::from(error).context(Misconfigured),
+            false => error.into(),
+        })?;
         node.metrics().build_info("edge", RELEASE, REVISION);
         for note in node.notes() {
             tracing::error!("the data directory was damaged: {note}");

@@ -103,6 +103,8 @@ section! {
         pub normal: LaneShare = LaneShare { weight: 4 },
         /// The lane of raw readings.
         pub bulk: LaneShare = LaneShare { weight: 1 },
+        /// Share of what is new, in percent, while an older backlog drains, 1 to 99.
+        pub live_share: u16 = 50,
     }
 }
 
@@ -119,6 +121,7 @@ impl Lanes {
     pub fn check(&self, key_path: &str, check: &mut Check<'_>) {
         check.within(&format!("{key_path}.normal.weight"), &self.normal.weight, 1, 1_000);
         check.within(&format!("{key_path}.bulk.weight"), &self.bulk.weight, 1, 1_000);
+        check.within(&format!("{key_path}.live_share"), &self.live_share, 1, 99);
     }
 }
 

@@ -6,20 +6,29 @@ use grey_config::{
     tier_config,
 };
 use grey_ingest::topic::{DEFAULT_PATTERN, TopicMap};
+use grey_link::Schedule;
 use grey_model::{Lane, SiteId};
+use grey_queue::QueueConfig;
 use grey_rules::{Action, Forward, Library, Limits, NoModels, RuleError, RuleSet, RuleSpec, Rules, Streams};
 
 use crate::models::Models;
 use crate::webhook::check_url;
 use std::path::PathBuf;
 
+mod encryption;
+mod link;
 #[cfg(test)]
 mod tests;
+
+pub use encryption::{Cipher, Encryption, KeyFrom};
+pub use link::{Budget, LinkTime};
 
 /// Addresses of hubs that a site may be given.
 const HUB_ADDRESSES_MAX: usize = 16;
 /// The outbox's share of `hardware.storage`: the other half is for the intake, the system and logs.
 const QUEUE_SHARE_OF_STORAGE: u64 = 2;
+/// The reserve is at most this part of the outbox.
+const RESERVE_PARTS: u64 = 8;
 /// Threads that evaluate events.
 const WORKERS_MAX: u16 = 64;
 /// The outbox where neither `queue.max_bytes` nor `hardware.storage` says how large.
@@ -134,12 +143,16 @@ section! {
         pub backup: Option<LinkKind> = None,
         /// How long the site must be able to buffer without a hub.
         pub offline_buffer: Option<Duration> = None,
-        /// Longest time between uploads while connected.
+        /// Longest time that a raw reading waits for its block while connected, up to 1h.
         pub sync_interval: Option<Duration> = None,
         /// The hub's members, host:port each, tried in this order.
         pub hub_addresses: Vec<DialAddress> = Vec::new(),
         /// Waiting between attempts to connect.
         pub backoff: Backoff = Backoff::default(),
+        /// Bytes that the uplink may carry. Default: any.
+        pub budget: Budget = Budget::default(),
+        /// When lanes may use the uplink. Critical events always may unless an entry names their lane.
+        pub schedule: Vec<LinkTime> = Vec::new(),
     }
 }
 
@@ -208,10 +221,12 @@ section! {
     pub struct QueueLimits {
         /// Bytes on disk over all lanes, from 16MB. Default: half of hardware.storage, else 1GB.
         pub max_bytes: Option<Size> = None,
-        /// Size of a file of the outbox, 1MiB to 1GiB: the unit in which space comes back.
+        /// Size of a file of the outbox, 1MiB to 1GiB, at most a 64th of max_bytes: the unit in which space comes back.
         pub segment_bytes: Size = Size::from_mib(64),
         /// What each lane does when the outbox is full.
         pub on_full: FullPolicies = FullPolicies::default(),
+        /// Disk set aside so that a full disk still has room for what makes room, up to an eighth of max_bytes. 0B: none.
+        pub reserve_bytes: Size = Size::from_mib(8),
     }
 }
 
@@ -223,7 +238,7 @@ section! {
         /// Aggregates and ordinary state.
         pub normal: OnFull = OnFull::Block,
         /// Raw readings.
-        pub bulk: OnFull = OnFull::Block,
+        pub bulk: OnFull = OnFull::DropOldest,
     }
 }
 
@@ -238,6 +253,8 @@ section! {
         pub intake_retention: Duration = Duration::from_secs(3_600),
         /// Bytes of raw events that stay for local queries, from 16MB.
         pub intake_max_bytes: Size = Size::from_mb(1_000),
+        /// Encryption of what is on disk.
+        pub encryption: Encryption = Encryption::default(),
     }
 }
 
@@ -285,6 +302,49 @@ impl EdgeConfig {
         }
     }
 
+    /// The limits and policies of the outbox.
+    pub fn queue_config(&self) -> QueueConfig {
+        let bytes_max = self.queue_bytes_max();
+        QueueConfig {
+            bytes_max,
+            segment_bytes_max: self.queue.segment_bytes.bytes(),
+            on_full: Lane::ALL.map(|lane| match self.on_full(lane) {
+                OnFull::Block => grey_queue::OnFull::Block,
+                OnFull::DropOldest => grey_queue::OnFull::DropOldest,
+                OnFull::DropNewest => grey_queue::OnFull::DropNewest,
+            }),
+            reserve_bytes: self.queue.reserve_bytes.bytes().min(bytes_max / RESERVE_PARTS),
+            ..QueueConfig::default()
+        }
+    }
+
+    /// When each lane may use the uplink, and whether critical events always may.
+    pub fn link_schedule(&self) -> (Schedule, bool) {
+        let times = &self.connectivity.schedule;
+        (link::schedule(times), !times.iter().any(|time| time.lanes.contains(&Lane::Critical)))
+    }
+
+    /// What becomes of events when there is no room for them, one line.
+    fn explain_policies(&self) -> String {
+        let lanes: Vec<String> = Lane::ALL
+            .iter()
+            .map(|lane| {
+                let policy = match self.on_full(*lane) {
+                    OnFull::Block => "devices wait and nothing is lost",
+                    OnFull::DropOldest => {
+                        "every second reading goes from 85 %, readings become aggregates from 95 %, and then the oldest go"
+                    }
+                    OnFull::DropNewest => {
+                        "every second reading goes from 85 %, readings become aggregates from 95 %, and then new ones are not taken"
+                    }
+                };
+                format!("{lane}: {policy}")
+            })
+            .collect();
+        let size = Size::from_bytes(self.queue_bytes_max());
+        format!("when the outbox of {size} fills up, it is packed from 70 % on; {}; each loss is accounted for", lanes.join("; "))
+    }
+
     /// The rules in force: those of `local_processing`, none where it is not enabled. Without models.
     pub fn rule_set(&self) -> Result<RuleSet, RuleError> {
         self.rule_set_with(&NoModels)
@@ -299,7 +359,7 @@ impl EdgeConfig {
         RuleSet::compile(&rules, library)
     }
 
-    /// The rules in words, one line each. The models are those of `models.dir`, where that is set.
+    /// The rules in words, and what becomes of events on disk, one line each. The models are those of `models.dir`, where that is set.
     pub fn explain(&self) -> Vec<String> {
         let dir = self.local_processing.models.dir.as_deref();
         let rules = match dir {
@@ -307,7 +367,10 @@ impl EdgeConfig {
             Some(dir) => self.rule_set_with(&Models::new(Some(dir), dir, None)),
             None => self.rule_set(),
         };
-        rules.map(|rules| rules.explain()).unwrap_or_default()
+        let mut lines = rules.map(|rules| rules.explain()).unwrap_or_default();
+        lines.push(self.explain_policies());
+        lines.push(self.storage.encryption.explain());
+        lines
     }
 
     fn rules(&self) -> Rules {
@@ -404,6 +467,14 @@ impl TierConfig for EdgeConfig {
         let retention = Duration::from_millis(30 * day.as_millis());
         check.within("edge.storage.intake_retention", &self.storage.intake_retention, Duration::default(), retention);
         check.within("edge.storage.intake_max_bytes", &self.storage.intake_max_bytes, Size::from_mb(16), most);
+        let reserve_max = Size::from_mib(1_024);
+        check.within("edge.queue.reserve_bytes", &self.queue.reserve_bytes, Size::from_bytes(0), reserve_max);
+        if let Some(interval) = &self.connectivity.sync_interval {
+            check.within("edge.connectivity.sync_interval", interval, Duration::default(), hour);
+        }
+        self.connectivity.budget.check(check);
+        link::check_schedule(&self.connectivity.schedule, check);
+        self.storage.encryption.check(check);
         check.within("edge.local_processing.workers", &self.local_processing.workers, 0, WORKERS_MAX);
         self.check_rules(check);
         self.check_actions(check);
@@ -422,13 +493,6 @@ impl TierConfig for EdgeConfig {
         keys.note(self.connectivity.backup.is_some(), "connectivity.backup", link);
         let buffer = "the outbox is bounded by queue.max_bytes, not by time";
         keys.note(self.connectivity.offline_buffer.is_some(), "connectivity.offline_buffer", buffer);
-        let stream = "the uplink streams without waiting for it";
-        keys.note(self.connectivity.sync_interval.is_some(), "connectivity.sync_interval", stream);
-        for lane in Lane::ALL {
-            let key = format!("queue.on_full.{lane}");
-            let blocks = "nothing is dropped yet: a full outbox makes devices wait";
-            keys.note(self.on_full(lane) != OnFull::Block, &key, blocks);
-        }
         let engine = "the agent keeps no keyed state yet";
         keys.note(self.storage.engine != StorageEngine::Redb, "storage.engine", engine);
         keys.into_vec()

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use grey_disk::Disk;
 use grey_ingest::{Batch, IntakeSender, Refusal};
 use grey_model::{Lane, Seq, StreamKey};
-use grey_queue::QueueReader;
+use grey_queue::UplinkReader;
 use grey_rules::{DerivedEvent, Operation, OperationError, RuleSet};
 use grey_sync::{Outbox, OutboxError, OwnStreams, Status};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -23,7 +23,7 @@ use crate::core::{
     CoreConfig, CoreError, EdgeCore, Flights, Listener, LocalQuery, Opened, OperateError, Progress, Request,
     RoundDriver,
 };
-use crate::syncer::ThreadSyncer;
+use crate::syncer::{ThreadFolder, ThreadSyncer};
 use crate::time::{monotonic_us, unix_ms};
 
 /// Batches that wait for the engine: with one read buffer each, the bound on
@@ -87,6 +87,7 @@ enum Control {
     Rules(Arc<RuleSet>, oneshot::Sender<Result<(), String>>),
     Operate(Operation, oneshot::Sender<Result<(), OperateFailure>>),
     Answered(u64),
+    Online(bool),
     Visit(Visit),
     Stop,
 }
@@ -102,7 +103,7 @@ pub struct EngineHandle {
     /// True once the replay is done and events are taken.
     pub recovered: watch::Receiver<bool>,
     shared: Arc<Mutex<Shared>>,
-    outbox: QueueReader,
+    outbox: UplinkReader,
     query: LocalQuery,
 }
 
@@ -155,6 +156,11 @@ impl EngineHandle {
         let _ = self.control.send(Control::Answered(request));
     }
 
+    /// The hub can be reached, or cannot: while it cannot, blocks wait until they are large.
+    pub fn online(&self, is_online: bool) {
+        let _ = self.control.send(Control::Online(is_online));
+    }
+
     /// Flushes, saves a checkpoint and ends the engine.
     pub fn stop(&self) {
         let _ = self.control.send(Control::Stop);
@@ -174,13 +180,17 @@ impl EngineHandle {
 /// The outbox as the uplink's sender sees it.
 #[derive(Debug, Clone)]
 pub struct EdgeOutbox {
-    reader: QueueReader,
+    reader: UplinkReader,
     shared: Arc<Mutex<Shared>>,
 }
 
 impl Outbox for EdgeOutbox {
     fn next(&mut self, lane: Lane, from: u64) -> Result<Option<(u64, Bytes)>, OutboxError> {
         self.reader.next(lane, from).map_err(|error| OutboxError(error.to_string()))
+    }
+
+    fn end(&mut self, lane: Lane) -> Option<u64> {
+        Some(self.reader.end(lane))
     }
 
     fn own_streams(&mut self) -> OwnStreams {
@@ -204,7 +214,7 @@ pub struct Engine {
     shared: Arc<Mutex<Shared>>,
     /// When the status was shared last, Unix ms.
     shared_ms: i64,
-    /// Notified when the intake's disk has something.
+    /// Notified when the intake's disk has something, or a fold is made.
     synced: Arc<Notify>,
     flights: Flights<Waiting>,
     arrivals: Arrivals,
@@ -257,7 +267,7 @@ impl Engine {
             outbox_ready: Arc::clone(&outbox_ready),
             recovered: recovered_watch,
             shared: Arc::clone(&shared),
-            outbox: core.outbox(),
+            outbox: core.uplink(),
             query: core.local_query(),
         };
         let engine = Self {
@@ -283,6 +293,8 @@ impl Engine {
         let runtime = runtime.map_err(cannot("start the timer of"))?;
         let syncer = ThreadSyncer::start(Arc::clone(&self.synced)).map_err(cannot("start the sync thread of"))?;
         self.core.set_syncer(Box::new(syncer));
+        let folder = ThreadFolder::start(Arc::clone(&self.synced)).map_err(cannot("start the fold thread of"))?;
+        self.core.set_folder(Box::new(folder));
         runtime.block_on(self.serve(events))
     }
 
@@ -423,6 +435,7 @@ impl Engine {
                 return error.map_or(Ok(false), Err);
             }
             Control::Answered(request) => self.core.answered(request),
+            Control::Online(is_online) => self.core.set_online(is_online),
             Control::Visit(visit) => visit(&mut self.core),
             Control::Stop => return Ok(true),
         }
@@ -478,6 +491,7 @@ impl RoundDriver for Surroundings<'_> {
     }
 
     fn waits_for_space(&mut self, error: &CoreError) {
-        tracing::error!(%error, "the disk is full; nothing is accepted until there is space");
+        // Said once, by the core.
+        tracing::debug!(%error, "the disk is full");
     }
 }

@@ -2,6 +2,7 @@
 
 mod alerts;
 mod body;
+mod outbox;
 mod rules;
 
 use std::net::SocketAddr;
@@ -17,7 +18,7 @@ use grey_api::{
 };
 use grey_ingest::payload::{Request, read_json, read_ndjson};
 use grey_ingest::{Batch, Op, Refusal};
-use grey_link::LinkState;
+use grey_link::{BudgetConfig, LinkState};
 use grey_model::time::format_rfc3339_ms;
 use grey_model::{Lane, StreamKey};
 use grey_net::uplink_client::LinkStatus;
@@ -50,6 +51,8 @@ pub(crate) struct Site {
     /// How far the replay is; `None` once it is done.
     pub(crate) recovery: watch::Receiver<Option<Progress>>,
     pub(crate) reloader: Reloader,
+    /// What the uplink may carry.
+    pub(crate) budget: BudgetConfig,
 }
 
 type Shared = State<Arc<Site>>;
@@ -71,7 +74,7 @@ pub(crate) fn api(readiness: &Readiness, metrics: &Metrics) -> Api<Arc<Site>> {
                 .answers_events(),
         )
         .route(Route::get("/v1/status", "How this site is doing", get_status).answers(200, "The status", object()))
-        .route(Route::get("/v1/queue", "What waits for the hub", get_queue).answers(200, "The outbox", object()))
+        .route(Route::get("/v1/queue", "What waits for the hub, in which strata, and what was done to make room", outbox::get_queue).answers(200, "The outbox", object()))
         .route(
             Route::get("/v1/ledger", "What became of every accepted event", get_ledger)
                 .list_parameters()
@@ -219,7 +222,10 @@ async fn get_status(State(site): Shared, _: NoQuery) -> Result<Response, Problem
             "reduced_total": rows.iter().map(|row| row.tally.reduced).sum::<u64>(),
             "deduplicated_total": rows.iter().map(|row| row.tally.deduplicated).sum::<u64>(),
             "balanced": rows.iter().all(|row| row.balanced),
-            "full": core.queue().is_full(),
+            "full": core.is_full(),
+            "level": core.queue().level().as_str(),
+            "ladder": outbox::ladder_json(core),
+            "damage": core.damage(),
             "alerts_firing": core.rules().alerts().iter().filter(|alert| alert.state == AlertState::Firing).count(),
             "webhooks_waiting": core.requests().0,
             "models": core.rules().models().iter().map(rules::model_json).collect::<Vec<_>>(),
@@ -261,6 +267,7 @@ async fn get_status(State(site): Shared, _: NoQuery) -> Result<Response, Problem
         fields.insert("hub".into(), json!(named.or(address)));
         let last_sync = link.as_ref().and_then(|l| l.uplink.last_ack_ms.map(|at| format_rfc3339_ms(l.unix_ms(at))));
         fields.insert("last_sync".into(), json!(last_sync));
+        fields.insert("drain".into(), outbox::drain_json(link.as_ref()));
         fields.insert("uplink".into(), link.as_ref().map_or(Json::Null, link_json));
     }
     Ok(json_reply(&status))
@@ -272,6 +279,8 @@ fn link_json(link: &LinkStatus) -> Json {
             "address": s.address, "node": s.node, "term": s.term, "rtt_ms": s.rtt_ms,
             "since": format_rfc3339_ms(link.unix_ms(s.since_ms)),
             "in_flight_bytes": s.in_flight_bytes, "window_bytes": s.window_bytes,
+            "in_flight_max_bytes": s.in_flight_max_bytes, "goodput_bytes_per_s": s.goodput_bytes_per_s,
+            "has_backlog": s.has_backlog,
         })
     });
     let stats = &link.uplink.stats;
@@ -284,48 +293,6 @@ fn link_json(link: &LinkStatus) -> Json {
         "blocks_out_total": stats.blocks_out, "blocks_acked_total": stats.blocks_acked,
         "events_out_total": stats.events_out, "events_acked_total": stats.events_acked,
     })
-}
-
-async fn get_queue(State(site): Shared, _: NoQuery) -> Result<Response, Problem> {
-    let look = |core: &mut EdgeCore| {
-        let queue = core.queue();
-        let lanes: serde_json::Map<String, Json> = Lane::ALL
-            .iter()
-            .map(|lane| {
-                let state = queue.lane(*lane);
-                let entry = json!({
-                    "blocks": state.pending.blocks,
-                    "bytes": state.pending.bytes,
-                    "events": state.pending.tally.pending,
-                    "acknowledged_below": state.acked,
-                    "end": state.end,
-                    "next_sequence": state.end_seq,
-                });
-                (lane.to_string(), entry)
-            })
-            .collect();
-        let lost: Vec<Json> = queue
-            .reader()
-            .lost_blocks()
-            .iter()
-            .map(|lost| {
-                json!({
-                    "lane": lost.lane,
-                    "first_sequence": lost.sequences.start, "end_sequence": lost.sequences.end,
-                    "reason": lost.reason,
-                })
-            })
-            .collect();
-        json!({
-            "lanes": lanes,
-            "bytes_pending": queue.bytes_pending(),
-            "bytes_on_disk": queue.bytes_on_disk(),
-            "bytes_max": queue.bytes_max(),
-            "full": queue.is_full(),
-            "lost": lost,
-        })
-    };
-    Ok(json_reply(&visit(&site, look).await?))
 }
 
 async fn get_ledger(State(site): Shared, query: ListQuery) -> Result<Response, Problem> {

@@ -16,10 +16,12 @@ mod figures;
 mod http;
 mod models;
 mod node;
+mod outbox;
 mod reload;
 mod reporter;
 mod syncer;
 mod time;
+mod usage;
 mod webhook;
 
 pub use config::EdgeConfig;

@@ -97,7 +97,7 @@ impl StartError {
     /// True when the configuration is what has to be mended: nothing was changed on disk.
     pub fn is_configuration(&self) -> bool {
         match self {
-            Self::Key(_) | Self::Topics(_) | Self::Rules(_) => true,
+            Self::Key(_) => true,
             Self::Core { source, .. } => source.is_key_missing(),
             _ => false,
         }
@@ -567,7 +567,7 @@ impl Gauges {
 async fn take_figures(site: Arc<Site>, gauges: Gauges, mut stop: watch::Receiver<bool>) {
     let metrics = &gauges.edge;
     let mut told = Tally::default();
-    let (mut dead_told, mut open_told) = (0, 0);
+    let (mut dead_told, mut open_told, mut overflow_told) = (0, 0, 0);
     loop {
         tokio::select! {
             () = tokio::time::sleep(FIGURES_INTERVAL) => {}
@@ -600,12 +600,16 @@ async fn take_figures(site: Arc<Site>, gauges: Gauges, mut stop: watch::Receiver
         metrics.set_accepted_total(accepted);
         metrics.reduced(tally.reduced.saturating_sub(told.reduced));
         metrics.deduplicated(tally.deduplicated.saturating_sub(told.deduplicated));
-        metrics.dropped_by_damage(tally.dropped.saturating_sub(told.dropped));
+        let dropped = tally.dropped.saturating_sub(told.dropped);
+        let overflow = outbox.dropped_by_overflow();
+        let by_overflow = overflow.saturating_sub(overflow_told).min(dropped);
+        metrics.dropped_by_overflow(by_overflow);
+        metrics.dropped_by_damage(dropped - by_overflow);
         metrics.dead_lettered(dead.saturating_sub(dead_told));
         let open = site.counters.connections_open();
         (open_told..open).for_each(|_| metrics.connection_opened(Protocol::Mqtt));
         (open..open_told).for_each(|_| metrics.connection_closed(Protocol::Mqtt));
-        (told, dead_told, open_told) = (tally, dead, open);
+        (told, dead_told, open_told, overflow_told) = (tally, dead, open, overflow);
         let (state, _) = link_state(&site);
         let link = site.link.borrow().clone();
         link.iter().for_each(|link| gauges.link(link));

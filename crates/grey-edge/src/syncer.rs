@@ -1,13 +1,15 @@
-//! The thread that waits for the intake's disk, so that the engine need not.
+//! The threads that wait for the intake's disk and that rewrite stored blocks, so that
+//! the engine need not.
 
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use grey_log::PendingSync;
+use grey_queue::{FoldJob, Folded};
 use tokio::sync::Notify;
 
-use crate::core::Syncer;
+use crate::core::{Folder, Syncer};
 
 /// Syncs on a thread of its own, which ends with it.
 #[derive(Debug)]
@@ -51,5 +53,40 @@ impl Syncer for ThreadSyncer {
             Err(std::sync::mpsc::TryRecvError::Empty) => None,
             Err(std::sync::mpsc::TryRecvError::Disconnected) => Some(ended()),
         }
+    }
+}
+
+/// Folds on a thread of its own, which ends with it.
+#[derive(Debug)]
+pub(crate) struct ThreadFolder {
+    jobs: Sender<FoldJob>,
+    made: Receiver<Folded>,
+}
+
+impl ThreadFolder {
+    /// Starts the thread. `ended` is notified when a fold is made.
+    pub(crate) fn start(ended: Arc<Notify>) -> io::Result<Self> {
+        let (jobs, todo) = channel::<FoldJob>();
+        let (tell, made) = channel();
+        std::thread::Builder::new().name("edge-fold".into()).spawn(move || {
+            for job in todo {
+                if tell.send(job.run()).is_err() {
+                    return;
+                }
+                ended.notify_one();
+            }
+        })?;
+        Ok(Self { jobs, made })
+    }
+}
+
+impl Folder for ThreadFolder {
+    fn start(&mut self, job: FoldJob) {
+        // Without the thread nothing is folded, and lanes do as they do when nothing gives way.
+        let _ = self.jobs.send(job);
+    }
+
+    fn result(&mut self) -> Option<Folded> {
+        self.made.try_recv().ok()
     }
 }

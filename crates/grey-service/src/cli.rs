@@ -8,6 +8,16 @@ use grey_config::{Environment, Loaded, TierConfig};
 
 use crate::logs::{self, LogFormat};
 
+/// Context of an error that only another configuration mends: the daemon exits with 2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Misconfigured;
+
+impl std::fmt::Display for Misconfigured {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the configuration does not fit; nothing was changed on disk")
+    }
+}
+
 /// What the shared `main` needs of a daemon.
 pub trait Daemon {
     /// The tier's configuration.
@@ -126,7 +136,7 @@ fn run<D: Daemon>(args: RunArgs) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
-            ExitCode::FAILURE
+            if error.is::<Misconfigured>() { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
 }

@@ -6,7 +6,7 @@ mod cli;
 mod logs;
 mod signals;
 
-pub use cli::{CheckArgs, Command, Daemon, RunArgs, environment, main};
+pub use cli::{CheckArgs, Command, Daemon, Misconfigured, RunArgs, environment, main};
 pub use logs::LogFormat;
 pub use signals::{Signal, Signals};
 

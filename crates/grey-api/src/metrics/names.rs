@@ -110,6 +110,20 @@ metrics! {
     MQTT_COUNTS = Counter "grey_edge_mqtt_counts_total" ["1"] &["site_id", "hub", "region", "what"], "What else the MQTT server counts: connections, bytes, acknowledgements, deliveries, refusals";
     CONNECTIONS = Gauge "grey_edge_connections" ["connections"] &["site_id", "hub", "region", "protocol"], "Open connections of devices and programs: mqtt, http or resp";
 
+    // The outbox of a site, and how it gets away.
+    OUTBOX_LEVEL = Gauge "grey_edge_outbox_level" ["level"] SITE, "How full the outbox is: 0 normal, 1 warning (70 %), 2 critical (85 %), 3 emergency (95 %), 4 overflow (100 %, or a full disk)";
+    OUTBOX_USED_BYTES = Gauge "grey_edge_outbox_used_bytes" ["bytes"] SITE, "Bytes of disk that the outbox takes, settled blocks that are not given back yet included";
+    OUTBOX_RESERVED_BYTES = Gauge "grey_edge_outbox_reserved_bytes" ["bytes"] SITE, "Bytes of disk set aside for a full disk; 0 while the disk is full";
+    OUTBOX_STRATUM_BYTES = Gauge "grey_edge_outbox_stratum_bytes" ["bytes"] &["site_id", "hub", "region", "lane", "stratum"], "Bytes of disk of one stratum of a lane: fresh, packed, thinned, rolled or dropped";
+    OUTBOX_STEPS = Counter "grey_edge_outbox_steps_total" ["1"] SITE, "Changes of the outbox's level, up and down";
+    OUTBOX_FOLDS = Counter "grey_edge_outbox_folds_total" ["1"] SITE, "Rewritings of older blocks into a lower stratum";
+    OUTBOX_FOLDED_BYTES = Counter "grey_edge_outbox_folded_bytes_total" ["bytes"] SITE, "Bytes that rewriting older blocks gave back";
+    OUTBOX_RANGES = Counter "grey_edge_outbox_ranges_total" ["ranges"] SITE, "Ranges of sequences that receipts were made for: thinned, rolled up, dropped, or lost to damage";
+    OUTBOX_AFFECTED = Counter "grey_edge_outbox_affected_total" ["events"] &["site_id", "hub", "region", "lane", "reason"], "Events that do not go up as they were accepted: thinned, rolled_up, dropped or damaged where they were stored, sampled or not_taken when they were new";
+    OUTBOX_DAMAGE = Gauge "grey_edge_outbox_damage" ["findings"] SITE, "Findings of damage in the data directory since the start; /v1/status names them";
+    OUTBOX_BUDGET_LEFT = Gauge "grey_edge_outbox_budget_left_bytes" ["bytes"] &["site_id", "hub", "region", "period"], "Bytes that the uplink may still carry in this day or billing month, where that is limited";
+    OUTBOX_STALLED = Gauge "grey_edge_outbox_stalled" ["0 or 1"] SITE_REASON, "1 while something waits and nothing was acknowledged for a minute, by reason; no series otherwise";
+
     // The rules of a site.
     DECISION_SECONDS = Histogram "grey_edge_decision_seconds" ["seconds"] SITE, "From an event's arrival to the end of its evaluation by the rules", LATENCY_BUCKETS;
     INFERENCE_SECONDS = Histogram "grey_edge_inference_seconds" ["seconds"] SITE, "One answer of a model", INFERENCE_BUCKETS;

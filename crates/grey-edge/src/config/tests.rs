@@ -53,7 +53,6 @@ fn the_reference_document_means_what_it_says() {
             "edge.connectivity.primary",
             "edge.connectivity.backup",
             "edge.connectivity.offline_buffer",
-            "edge.connectivity.sync_interval",
         ]
     );
     assert!(config.warnings()[0].starts_with("edge.connectivity.hub_addresses is not set"), "{:?}", config.warnings());
@@ -66,8 +65,12 @@ fn defaults_are_the_documented_ones() {
     assert_eq!(config.api_listen().to_string(), "127.0.0.1:7080");
     assert_eq!((config.forward, config.durability, config.insecure), (Forward::Aggregates, Durability::Fsync, false));
     assert_eq!(config.queue_bytes_max(), 1_000_000_000);
-    assert!(Lane::ALL.iter().all(|lane| config.on_full(*lane) == OnFull::Block));
-    assert_eq!((config.lanes.normal.weight, config.lanes.bulk.weight), (4, 1));
+    assert_eq!(Lane::ALL.map(|lane| config.on_full(lane)), [OnFull::Block, OnFull::Block, OnFull::DropOldest]);
+    let queue = config.queue_config();
+    assert_eq!((queue.bytes_max, queue.reserve_bytes), (1_000_000_000, 8 << 20));
+    assert_eq!((config.lanes.normal.weight, config.lanes.bulk.weight, config.lanes.live_share), (4, 1, 50));
+    assert!(config.link_schedule().0 == grey_link::Schedule::always() && config.link_schedule().1);
+    assert!(config.storage.encryption.seal().unwrap().0.is_none());
     assert_eq!(config.storage.intake_retention.as_millis(), 3_600_000);
     assert_eq!(config.connectivity.backoff.max.as_millis(), 60_000);
     let embedded = EdgeConfig::default_for_embedding(config.site_id.clone());
@@ -190,7 +193,21 @@ fn rules_between_keys_are_checked() {
             "edge.connectivity.backoff.max: 1m is out of range; allowed: 5m to 1d",
         ),
         ("  lanes: {bulk: {weight: 0}}\n", "edge.lanes.bulk.weight: 0 is out of range"),
-        ("  lanes: {critical: {weight: 2}}\n", "unknown key \"critical\"; allowed: normal, bulk"),
+        ("  lanes: {critical: {weight: 2}}\n", "unknown key \"critical\"; allowed: normal, bulk, live_share"),
+        ("  lanes: {live_share: 100}\n", "edge.lanes.live_share: 100 is out of range; allowed: 1 to 99"),
+        (
+            "  connectivity: {budget: {billing_day: 31}}\n",
+            "edge.connectivity.budget.billing_day: 31 is out of range; allowed: 1 to 28",
+        ),
+        (
+            "  connectivity: {schedule: [{from: \"22:00\", to: \"6\"}]}\n",
+            "edge.connectivity.schedule[0]: ",
+        ),
+        (
+            "  storage: {encryption: {keys: [{file: k, env: K}]}}\n",
+            "edge.storage.encryption.keys[0]: does not name one place; allowed: one of file, env, command",
+        ),
+        ("  storage: {encryption: {cipher: des}}\n", "found \"des\"; allowed: auto, aes-256-gcm, chacha20-poly1305"),
         ("  durability: fast\n", "found \"fast\"; allowed: fsync, unsafe_no_fsync"),
         ("  forward: aggregate\n", "did you mean aggregates?"),
         ("  grey: {mode: hub}\n", "edge.grey.mode: found \"hub\"; allowed: edge"),
@@ -222,6 +239,37 @@ fn rules_between_keys_are_checked() {
     }
     let open = with("  insecure: true\n  api: {listen: \"0.0.0.0:0\"}\n").unwrap();
     assert!(open.warnings()[0].starts_with("edge.insecure"));
+}
+
+#[test]
+fn budgets_schedules_and_policies_are_as_written() {
+    let config = with(
+        "  queue: {max_bytes: 16MB, on_full: {normal: drop_newest}}\n  connectivity:\n    budget: {per_month: 500MB, billing_day: 15}\n    schedule: [{lanes: [bulk], from: \"22:00\", to: \"06:00\", days: [mon-fri]}]\n",
+    )
+    .unwrap();
+    let budget = config.connectivity.budget.to_config();
+    assert_eq!((budget.bytes_per_month, budget.billing_day, budget.bytes_per_s), (Some(500_000_000), 15, None));
+    let (schedule, exempts_critical) = config.link_schedule();
+    // 1970-01-05 was a Monday.
+    let monday_ms = 4 * 86_400_000;
+    let open = [12, 23].map(|hour| schedule.open(monday_ms + hour * 3_600_000, Lane::Bulk));
+    assert_eq!((open, schedule.open(monday_ms, Lane::Normal), exempts_critical), ([false, true], true, true));
+    assert_eq!(config.queue_config().on_full[1], grey_queue::OnFull::DropNewest);
+    assert_eq!(config.queue_config().reserve_bytes, 2_000_000, "an eighth");
+    let said = config.explain();
+    assert!(said.iter().any(|line| line.contains("critical: devices wait and nothing is lost")), "{said:?}");
+}
+
+#[test]
+fn the_first_key_seals_and_a_missing_one_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("key");
+    fs::write(&path, "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff\n").unwrap();
+    let keys = |path: &Path| with(&format!("  storage: {{encryption: {{keys: [{{file: {}}}]}}}}\n", path.display())).unwrap();
+    let (seal, _) = keys(&path).storage.encryption.seal().unwrap();
+    assert!(seal.unwrap().sealing().is_some());
+    let error = keys(&dir.path().join("none")).storage.encryption.seal().unwrap_err();
+    assert!(error.to_string().contains("none"), "{error}");
 }
 
 #[test]

@@ -16,6 +16,7 @@ use grey_disk::Disk;
 use grey_log::{Log, LogConfig, LogError};
 use grey_model::{Reader, SiteId, WireError, Writer};
 use grey_rules::{DerivedEvent, Effect, Method, RenderedEffect};
+use grey_seal::Seal;
 
 use crate::alerts::alert_json;
 
@@ -126,9 +127,13 @@ pub(super) struct Actions {
 
 impl Actions {
     /// Opens the log; what waits in it is handed out again.
-    pub(super) fn open(disk: &Arc<dyn Disk>, dir: &Path) -> Result<(Self, Vec<String>), LogError> {
+    pub(super) fn open(
+        disk: &Arc<dyn Disk>,
+        dir: &Path,
+        seal: Option<&Seal>,
+    ) -> Result<(Self, Vec<String>), LogError> {
         let config = LogConfig { segment_bytes_max: SEGMENT_BYTES, ..LogConfig::default() };
-        let (log, recovery) = Log::open(Arc::clone(disk), dir, config)?;
+        let (log, recovery) = Log::open_sealed(Arc::clone(disk), dir, config, seal)?;
         let mut notes: Vec<String> = recovery.damaged.iter().map(ToString::to_string).collect();
         let mut waiting = std::collections::BTreeMap::new();
         let mut index = log.first_index();
@@ -298,7 +303,7 @@ mod tests {
 
     fn open(disk: &SimDisk) -> Actions {
         let disk: Arc<dyn Disk> = Arc::new(disk.clone());
-        let (actions, notes) = Actions::open(&disk, Path::new("actions")).unwrap();
+        let (actions, notes) = Actions::open(&disk, Path::new("actions"), None).unwrap();
         assert!(notes.is_empty(), "{notes:?}");
         actions
     }

@@ -8,6 +8,7 @@ use grey_ingest::Op;
 use grey_model::{Disposition, Event, Lane, Stamp};
 use grey_rules::{DerivedEvent, Operation, OperationError, RuleSet, Verdict};
 
+use super::lane::LaneWriter;
 use super::record::Change;
 use super::{CoreError, EdgeCore};
 
@@ -110,16 +111,16 @@ impl EdgeCore {
         for (lane, resent) in scratch.places.drain(..) {
             let own = lane.unwrap_or(Lane::Bulk);
             if resent {
-                self.lanes[own.index()].account(Disposition::Deduplicated, stamp, applied);
+                self.roomy(own, own).account(Disposition::Deduplicated, stamp, applied);
                 continue;
             }
             // There is a verdict for each.
             match evaluated.next() {
                 Some((event, Verdict::Forward(chosen))) => {
-                    self.lanes[chosen.unwrap_or(own).index()].forward(&event, stamp, applied)?;
+                    self.roomy(chosen.unwrap_or(own), own).forward(&event, stamp, applied)?;
                 }
                 Some((_, Verdict::Reduced(rule))) => {
-                    self.lanes[own.index()].account(Disposition::Reduced(rule), stamp, applied);
+                    self.roomy(own, own).account(Disposition::Reduced(rule), stamp, applied);
                 }
                 None => {}
             }
@@ -127,6 +128,14 @@ impl EdgeCore {
         drop(evaluated);
         self.scratch = scratch;
         Ok(())
+    }
+
+    /// The lane of an event. After damage the rules may choose another one than they did, whose
+    /// numbers were given to others.
+    fn roomy(&mut self, chosen: Lane, own: Lane) -> &mut LaneWriter {
+        let lanes = [chosen, own].into_iter().chain(Lane::ALL);
+        let lane = lanes.into_iter().find(|lane| self.lanes[lane.index()].has_room()).unwrap_or(own);
+        &mut self.lanes[lane.index()]
     }
 
     /// Ends a record whose operations are applied.
@@ -155,6 +164,9 @@ impl EdgeCore {
         for mut derived in self.derived.events.drain(..) {
             derived.event.stamp = stamp;
             self.counters.derived += 1;
+            if !self.lanes[derived.lane.index()].has_room() {
+                continue;
+            }
             if self.lanes[derived.lane.index()].forward(&derived.event, stamp, applied)? {
                 self.listener.derived(&derived);
                 self.actions.ask(&self.config.site, &derived);

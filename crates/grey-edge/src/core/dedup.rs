@@ -15,6 +15,7 @@ use bytes::BufMut;
 use grey_disk::Disk;
 use grey_ingest::Qos2Key;
 use grey_log::{Log, LogConfig, LogError};
+use grey_seal::Seal;
 use hashbrown::HashSet;
 use serde::{Deserialize, Serialize};
 use siphasher::sip::SipHasher13;
@@ -55,6 +56,13 @@ pub(crate) struct DedupState {
     qos2: BTreeSet<(u64, u16)>,
 }
 
+impl DedupState {
+    /// Begins the memory of ids anew: their fingerprints cannot be told apart without their key.
+    pub(crate) fn forget_ids(&mut self) {
+        (self.old, self.young) = (self.end, self.end);
+    }
+}
+
 /// The memory of accepted ids.
 #[derive(Debug)]
 pub(crate) struct Dedup {
@@ -76,16 +84,21 @@ impl Dedup {
         dir: &Path,
         key: (u64, u64),
         state: DedupState,
+        seal: Option<&Seal>,
     ) -> Result<(Self, Vec<String>), LogError> {
         let config = LogConfig { segment_bytes_max: JOURNAL_SEGMENT_BYTES, ..LogConfig::default() };
-        let (mut journal, recovery) = Log::open(Arc::clone(disk), dir, config)?;
+        let (mut journal, recovery) = Log::open_sealed(Arc::clone(disk), dir, config, seal)?;
         let mut notes: Vec<String> = recovery.damaged.iter().map(ToString::to_string).collect();
         if journal.next_index() < state.end {
             notes.push("the id journal ends before the checkpoint; some resends may be counted twice".into());
             journal.reset(state.end)?;
         } else if journal.next_index() > state.end {
             // Written after the checkpoint: the replay of the intake brings these ids again.
-            journal.truncate_back(state.end)?;
+            match journal.truncate_back(state.end) {
+                // The place to cut at cannot be found.
+                Err(LogError::Damaged { .. }) => journal.reset(state.end)?,
+                other => other?,
+            }
         }
         let load = |range: std::ops::Range<u64>, notes: &mut Vec<String>| {
             let mut ids = Ids::default();

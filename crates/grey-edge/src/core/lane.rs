@@ -2,7 +2,8 @@
 
 use grey_codec::{BlockBuilder, CodecError};
 use grey_ledger::Tally;
-use grey_model::{Compression, Disposition, Epoch, Event, Lane, RuleId, Seq, SiteId, Stamp};
+use grey_model::{Compression, Disposition, Epoch, Event, Kind, Lane, RuleId, Seq, SiteId, Stamp};
+use grey_queue::Admission;
 
 use bytes::Bytes;
 
@@ -41,6 +42,8 @@ pub(crate) struct LaneWriter {
     replayed_to: Seq,
     /// The next sequence to give.
     next_seq: Seq,
+    /// Sequences from here on are known to be others'.
+    limit: Seq,
     /// Sequences given in this life, counted one by one.
     accepted: u64,
     /// What is in the open block.
@@ -50,6 +53,14 @@ pub(crate) struct LaneWriter {
     closed: Vec<Bytes>,
     /// What is in the closed blocks.
     closed_tally: Tally,
+    /// What is done with new events.
+    admission: Admission,
+    /// Nobody waits for more before a block is closed.
+    hurries: bool,
+    /// Nobody waits for the block: it is closed when it is full, or for a checkpoint.
+    is_patient: bool,
+    sampled: u64,
+    refused: u64,
 }
 
 impl LaneWriter {
@@ -69,11 +80,58 @@ impl LaneWriter {
             builder,
             replayed_to: outbox_end,
             next_seq,
+            limit: Seq::MAX,
             accepted,
             open: Tally::default(),
             opened_ms: None,
             closed: Vec::new(),
             closed_tally: Tally::default(),
+            admission: Admission::Take,
+            hurries: false,
+            is_patient: false,
+            sampled: 0,
+            refused: 0,
+        }
+    }
+
+    /// What is done with new events from now on.
+    pub(crate) fn set_admission(&mut self, admission: Admission) {
+        self.admission = admission;
+    }
+
+    /// Closes blocks at once, or after their time.
+    pub(crate) fn set_hurry(&mut self, hurries: bool) {
+        self.hurries = hurries;
+    }
+
+    /// Closes blocks when they are full alone, since nobody reads them now.
+    pub(crate) fn set_patient(&mut self, is_patient: bool) {
+        self.is_patient = is_patient;
+    }
+
+    /// New readings that were sampled away.
+    pub(crate) fn sampled(&self) -> u64 {
+        self.sampled
+    }
+
+    /// New events that were not taken.
+    pub(crate) fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    /// What becomes of a new event instead of its place in a block.
+    fn turned_away(&mut self, event: &Event) -> Option<Disposition> {
+        match self.admission {
+            Admission::Sample if event.kind == Kind::Reading && is_sampled_away(self.next_seq) => {
+                self.sampled += 1;
+                Some(Disposition::Reduced(RuleId::THINNED))
+            }
+            // What the outbox says of itself is how anybody knows.
+            Admission::DropNewest if event.kind != Kind::Receipt => {
+                self.refused += 1;
+                Some(Disposition::DroppedOverflow)
+            }
+            _ => None,
         }
     }
 
@@ -86,6 +144,27 @@ impl LaneWriter {
         lost
     }
 
+    /// Bounds the sequences that are given next, while what is numbered may not be what was.
+    pub(crate) fn set_limit(&mut self, limit: Option<Seq>) {
+        self.limit = limit.unwrap_or(Seq::MAX);
+    }
+
+    /// True where the limit leaves a sequence to give.
+    pub(crate) fn has_room(&self) -> bool {
+        self.next_seq < self.limit
+    }
+
+    /// Accounts for sequences below `end` that nobody can tell any more what they carried.
+    pub(crate) fn lose_to(&mut self, end: Seq, stamp: Stamp, applied: u64) {
+        // Those that the outbox holds are only counted.
+        let known = self.replayed_to.min(end).saturating_sub(self.next_seq);
+        self.next_seq += known;
+        self.accepted += known;
+        while self.next_seq < end {
+            self.account(Disposition::DroppedDamage, stamp, applied);
+        }
+    }
+
     fn take_seq(&mut self) -> bool {
         self.accepted += 1;
         self.next_seq += 1;
@@ -94,6 +173,11 @@ impl LaneWriter {
 
     /// Numbers an event that goes up; true when it was not in the outbox before.
     pub(crate) fn forward(&mut self, event: &Event, stamp: Stamp, applied: u64) -> Result<bool, CodecError> {
+        let is_new = self.next_seq >= self.replayed_to;
+        if is_new && let Some(disposition) = self.turned_away(event) {
+            self.account(disposition, stamp, applied);
+            return Ok(true);
+        }
         if !self.take_seq() {
             return Ok(false);
         }
@@ -154,20 +238,23 @@ impl LaneWriter {
 
     /// When the open block is due, Unix ms.
     pub(crate) fn due_ms(&self) -> Option<i64> {
-        self.opened_ms.map(|at| at.saturating_add(self.policy.linger_ms as i64))
+        let linger_ms = match (self.hurries, self.is_patient) {
+            (_, true) => return None,
+            (true, _) => 0,
+            _ => self.policy.linger_ms as i64,
+        };
+        self.opened_ms.map(|at| at.saturating_add(linger_ms))
     }
 
-    /// True when [`LaneWriter::take_closed`] has something to hand out. A time before the
-    /// block was opened (a clock that stepped back) counts as due.
-    pub(crate) fn is_due(&self, now_ms: i64) -> bool {
-        let open_is_due =
-            self.due_ms().is_some_and(|due| due <= now_ms) || self.opened_ms.is_some_and(|at| at > now_ms);
-        open_is_due || !self.closed.is_empty()
+    /// A time before the block was opened (a clock that stepped back) counts as due.
+    fn open_is_due(&self, now_ms: i64) -> bool {
+        self.due_ms().is_some_and(|due| due <= now_ms || self.opened_ms.is_some_and(|at| at > now_ms))
     }
 
     /// Closes the open block if it is due or if `all`, and hands out what is closed.
     pub(crate) fn take_closed(&mut self, stamp: Stamp, applied: u64, all: bool) -> Vec<Bytes> {
-        if all || self.is_due(stamp.unix_ms()) {
+        let has_company = !self.closed.is_empty() && !self.is_patient;
+        if all || has_company || self.open_is_due(stamp.unix_ms()) {
             self.close(stamp, applied);
         }
         self.closed_tally = Tally::default();
@@ -190,6 +277,14 @@ impl LaneWriter {
         tally.add(&self.closed_tally);
         tally
     }
+}
+
+/// One sequence of two, the same ones in every replay (splitmix64: Steele, Lea and Flood, 2014).
+fn is_sampled_away(seq: Seq) -> bool {
+    let mut x = seq.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    (x ^ (x >> 31)) & 1 == 1
 }
 
 #[cfg(test)]

@@ -14,8 +14,12 @@ mod apply;
 mod books;
 mod checkpoint;
 mod dedup;
+mod identity;
+mod keys;
+mod ladder;
 mod lane;
 mod open;
+mod origin;
 mod pipeline;
 mod query;
 mod record;
@@ -34,8 +38,9 @@ use grey_disk::Disk;
 use grey_ingest::Op;
 use grey_log::{Checkpoints, Log, LogError};
 use grey_model::{BlockError, BlockHeader, Epoch, Event, Lane, Seq, SiteId, Stamp, StreamKey};
-use grey_queue::{Queue, QueueConfig, QueueError, QueueReader};
+use grey_queue::{Queue, QueueConfig, QueueError, QueueReader, UplinkReader};
 use grey_rules::{Derived, DerivedEvent, Engine, Library, NoModels, RuleError, RuleSet};
+use grey_seal::Seal;
 
 use checkpoint::{Checkpoint, Kept, PastLife, Rebirth};
 use dedup::Dedup;
@@ -44,6 +49,7 @@ use record::{Before, Change, OPS_MAX, RecordHeader, encode_op};
 
 pub use actions::Request;
 pub use apply::{Listener, OperateError};
+pub use ladder::{Folder, LadderCounters};
 pub use lane::LanePolicy;
 pub use open::{Opened, Progress};
 pub use pipeline::{Flights, Syncer};
@@ -72,6 +78,8 @@ pub struct CoreConfig {
     pub lanes: [LanePolicy; 3],
     /// Limits of the outbox.
     pub queue: QueueConfig,
+    /// What records on disk are sealed with and opened with; `None`: they are plain.
+    pub seal: Option<Seal>,
     /// How long raw events stay for local queries, ms.
     pub intake_retention_ms: i64,
     /// Bytes of the intake log beyond what a replay needs.
@@ -94,6 +102,7 @@ impl CoreConfig {
             workers: 1,
             lanes: Lane::ALL.map(LanePolicy::default_for),
             queue: QueueConfig::default(),
+            seal: None,
             intake_retention_ms: 3_600_000,
             intake_bytes_max: 1 << 30,
             intake_segment_bytes: 32 << 20,
@@ -132,14 +141,6 @@ pub enum CoreError {
         /// Who asked.
         expected: SiteId,
     },
-    /// The identity file cannot be read.
-    #[error("{path} is not an identity file ({reason}): restore it from a backup, or move the data directory away", path = path.display())]
-    Identity {
-        /// The file.
-        path: PathBuf,
-        /// What was wrong.
-        reason: String,
-    },
     /// The rules of a checkpoint, or their state, cannot be loaded.
     #[error(transparent)]
     Rules(#[from] RuleError),
@@ -160,13 +161,22 @@ pub enum CoreError {
 }
 
 impl CoreError {
+    /// True when what is on disk is sealed with a key that was not given: nothing was changed, and
+    /// nothing is lost.
+    pub fn is_key_missing(&self) -> bool {
+        matches!(
+            self,
+            Self::Log(LogError::KeyMissing { .. }) | Self::Queue(QueueError::Log(LogError::KeyMissing { .. }))
+        )
+    }
+
     /// True when the disk is full: nothing was lost, and trying again later may succeed.
     pub fn is_full(&self) -> bool {
-        let log = match self {
-            Self::Log(log) | Self::Queue(QueueError::Log(log)) => log,
-            _ => return false,
-        };
-        matches!(log, LogError::Full { .. })
+        match self {
+            Self::Log(log) | Self::Queue(QueueError::Log(log)) => matches!(log, LogError::Full { .. }),
+            Self::Queue(QueueError::Io { source, .. }) | Self::Io { source, .. } => grey_disk::is_full(source),
+            _ => false,
+        }
     }
 }
 
@@ -229,6 +239,10 @@ pub struct EdgeCore {
     recovery: Option<open::Recovery>,
     /// The record that is being replayed, where it takes more than one step.
     part: Option<open::Part>,
+    /// The replay met damage: rules do not remember what they did.
+    is_shaken: bool,
+    /// What was found damaged since the core was opened.
+    damage: Vec<String>,
     /// Device events by lane in the applied records of the latest recovery: tells what lost records held.
     live_applied: [u64; 3],
     /// Rules to change to once the replay is done.
@@ -239,6 +253,11 @@ pub struct EdgeCore {
     staged: Vec<Op>,
     staged_bytes: Vec<u8>,
     staged_dead: u64,
+    /// How many of the staged operations are receipts of the outbox; they stand first.
+    staged_receipts: usize,
+    pressure: ladder::Pressure,
+    /// Somebody takes blocks.
+    is_online: bool,
     committed: Option<(Stamp, u64)>,
     syncer: Box<dyn Syncer>,
     /// A commit of the intake is being synced; records behind it wait in the intake's buffer.
@@ -250,8 +269,6 @@ pub struct EdgeCore {
     actions: actions::Actions,
     /// Closed blocks whose records are not durable yet, or that the outbox has no room for.
     unwritten: [VecDeque<(BlockHeader, Bytes)>; 3],
-    /// The outbox had no room for them.
-    outbox_refused: bool,
     last_record_ms: i64,
     last_checkpoint_ms: i64,
     bytes_since_checkpoint: u64,
@@ -264,8 +281,10 @@ pub struct EdgeCore {
 }
 
 impl EdgeCore {
-    /// Takes operations for the next commit. Nothing is accepted yet.
+    /// Takes operations for the next commit: all of them, or none where one is for a lane that
+    /// must wait. Nothing is accepted yet.
     pub fn stage(&mut self, ops: impl IntoIterator<Item = Op>) -> Result<(), StageError> {
+        let ops: Vec<Op> = ops.into_iter().collect();
         if let Some(recovery) = &self.recovery {
             if self.rebirth.is_some() {
                 return Err(StageError::Recovering);
@@ -275,10 +294,7 @@ impl EdgeCore {
                 return Err(StageError::Full { pending: recovery.live_bytes, limit: self.config.intake_bytes_max });
             }
         }
-        if self.queue.is_full() || self.outbox_refused {
-            let pending = self.queue.bytes_pending();
-            return Err(StageError::Full { pending, limit: self.queue.bytes_max() });
-        }
+        self.check_room(&ops)?;
         for op in ops {
             match op {
                 Op::DeadLetter { topic, payload, reason } => self.stage_dead(&topic, &payload, &reason),
@@ -330,19 +346,28 @@ impl EdgeCore {
     /// As [`EdgeCore::commit`], but the record may still be on its way to the disk:
     /// nobody may be acknowledged before [`EdgeCore::durable_end`] is behind it.
     fn write(&mut self, now_ms: i64, uncertainty_ms: u32) -> Result<(), CoreError> {
-        let result = self.try_write(now_ms, uncertainty_ms);
+        let mut result = self.try_write(now_ms, uncertainty_ms);
+        if let Err(error) = result {
+            // With what was set aside there may be room.
+            let met = self.met_full_disk(error, now_ms);
+            result = met.and_then(|()| self.try_write(now_ms, uncertainty_ms));
+        }
         self.staged_bytes.clear();
         if result.is_err() {
             self.staged.clear();
             self.staged_dead = 0;
+            self.staged_receipts = 0;
+        } else {
+            self.receipts_written();
         }
         result
     }
 
     fn try_write(&mut self, now_ms: i64, uncertainty_ms: u32) -> Result<(), CoreError> {
         if self.staged_dead > 0 {
+            let letters = std::mem::take(&mut self.staged_dead);
             self.dead.commit()?;
-            self.counters.dead_letters += std::mem::take(&mut self.staged_dead);
+            self.counters.dead_letters += letters;
         }
         if self.staged.is_empty() {
             return Ok(());
@@ -421,7 +446,6 @@ impl EdgeCore {
                 Err(error) => first_error = first_error.or(Some(error)),
             }
         }
-        self.outbox_refused = first_error.is_some();
         match first_error {
             Some(error) => Err(error.into()),
             None => Ok(any),
@@ -474,10 +498,9 @@ impl EdgeCore {
             let n = lane.index();
             (self.boot_seqs[n], covered_to[n].clamp(self.boot_seqs[n], given[n]))
         });
-        self.past.push(PastLife { epoch: self.epoch, accepted: self.lanes.each_ref().map(LaneWriter::accepted) });
-        self.rebirth = Some(Rebirth { epoch: self.epoch, ranges });
-        self.epoch = Epoch((now_ms.max(0) as u64).max(self.epoch.0 + 1));
-        self.lanes = open::lane_writers(&self.config, self.epoch, [0; 3], [0; 3], &self.queue);
+        let interrupted = Rebirth { epoch: self.epoch, ranges };
+        self.begin_life(Epoch((now_ms.max(0) as u64).max(self.epoch.0 + 1)));
+        self.rebirth = Some(interrupted);
         self.boot_seqs = [0; 3];
         self.checkpoint(now_ms)?;
         self.renumber()?;
@@ -530,6 +553,12 @@ impl EdgeCore {
     /// Flushes everything and saves a checkpoint.
     pub fn checkpoint(&mut self, now_ms: i64) -> Result<(), CoreError> {
         self.end_part()?;
+        if self.has_untold() && self.staged.is_empty() && self.is_recovered() {
+            // What the outbox has told of counts as told from here on.
+            self.stage_receipts();
+            self.write(now_ms, 0)?;
+            self.apply()?;
+        }
         self.flush(now_ms, true)?;
         let checkpoint = Checkpoint {
             site: self.config.site.clone(),
@@ -581,9 +610,23 @@ impl EdgeCore {
         Ok(())
     }
 
-    /// Where the uplink reads its blocks.
+    /// Blocks of the outbox, to look at.
     pub fn outbox(&self) -> QueueReader {
         self.queue.reader()
+    }
+
+    /// Where the uplink reads its blocks: what it gives out is never changed again.
+    pub fn uplink(&self) -> UplinkReader {
+        self.queue.uplink()
+    }
+
+    /// Tells whether somebody takes blocks. While nobody does, those of the lower lanes are
+    /// closed when they are full, or for a checkpoint, so that they are large.
+    pub fn set_online(&mut self, is_online: bool) {
+        for lane in [Lane::Normal, Lane::Bulk] {
+            self.lanes[lane.index()].set_patient(!is_online);
+        }
+        self.is_online = is_online;
     }
 
     /// Where local queries read, on any thread.
@@ -654,6 +697,11 @@ impl EdgeCore {
         let end = self.dead.durable_end();
         let start = self.dead.first_index().max(end.saturating_sub(limit));
         (start..end).rev().filter_map(|index| self.dead.read(index).ok().flatten()).collect()
+    }
+
+    /// What was found damaged since the core was opened, and what was done about it.
+    pub fn damage(&self) -> &[String] {
+        &self.damage
     }
 
     /// Free bytes on the disk of the data directory.

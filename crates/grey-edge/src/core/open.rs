@@ -1,45 +1,41 @@
 //! Opening a data directory and replaying the intake.
 
+use std::cmp::Ordering;
 use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 
 use grey_clock::HybridClock;
 use grey_codec::CodecError;
-use grey_disk::{Disk, read_file, write_file_atomic};
+use grey_disk::Disk;
 use grey_ingest::Op;
 use grey_log::{Checkpoints, Log, LogConfig, LogError};
 use grey_model::{Epoch, Lane, Seq, Stamp};
-use grey_queue::Queue;
+use grey_queue::{Queue, QueueConfig};
 use grey_rules::{Derived, Engine, EngineConfig, Operation, RuleSet};
-use serde::{Deserialize, Serialize};
 
 use super::actions::Actions;
 use super::apply::{Nobody, Scratch};
-use super::checkpoint::{Checkpoint, Kept};
+use super::checkpoint::{Checkpoint, Kept, PastLife};
 use super::dedup::{Dedup, DedupState};
+use super::identity::{Found, Identity, belongs_to};
+use super::keys;
+use super::ladder::Pressure;
 use super::lane::LaneWriter;
-use super::record::{Before, Change};
+use super::origin::{Origin, last_block};
+use super::record::{Before, Change, RecordHeader};
 use super::{CHECKPOINTS_KEPT, CoreConfig, CoreCounters, CoreError, EdgeCore, record};
 
-const IDENTITY: &str = "identity.json";
-const IDENTITY_BYTES_MAX: u64 = 4096;
 /// Operations of one step of the replay: some milliseconds, in which devices wait for their turn.
 const STEP_OPS: usize = 1_024;
 /// Records looked at from the end for the last stamp, should they be damaged.
 const STAMP_LOOKS_MAX: u64 = 1_024;
+/// What the outbox sets aside for a full disk.
+const RESERVE: &str = "outbox/reserve";
+/// Notes of damage kept.
+const DAMAGE_MAX: usize = 256;
 /// How far a stamp may run ahead of the wall clock, ms.
 const CLOCK_DRIFT_MAX_MS: u32 = grey_clock::MAX_DRIFT_MS_DEFAULT;
-
-/// Whose directory it is.
-#[derive(Debug, Serialize, Deserialize)]
-struct Identity {
-    site: String,
-    /// The first life; later ones are in the checkpoints.
-    epoch: u64,
-    /// Key of the id fingerprints.
-    id_key: (u64, u64),
-}
 
 /// What opening found.
 #[derive(Debug, Clone, Default)]
@@ -106,44 +102,102 @@ impl EdgeCore {
         now_ms: i64,
         entropy: (u64, u64),
     ) -> Result<(Self, Opened), CoreError> {
+        let found = Self::try_open(Arc::clone(&disk), config.clone(), now_ms, entropy);
+        match found {
+            // What is set aside for a full disk is there for this.
+            Err(error) if error.is_full() && disk.remove_file(Path::new(RESERVE)).is_ok() => {
+                Self::try_open(disk, config, now_ms, entropy)
+            }
+            found => found,
+        }
+    }
+
+    fn try_open(
+        disk: Arc<dyn Disk>,
+        config: CoreConfig,
+        now_ms: i64,
+        entropy: (u64, u64),
+    ) -> Result<(Self, Opened), CoreError> {
         let mut opened = Opened::default();
-        let identity = identity(&disk, &config, now_ms, entropy, &mut opened)?;
-        let checkpoints = Checkpoints::open(Arc::clone(&disk), Path::new("checkpoints"), CHECKPOINTS_KEPT)?;
+        let seal = |purpose: &str| config.seal.as_ref().map(|seal| seal.with_purpose(purpose));
+        if let Some(seal) = &config.seal {
+            keys::check(&disk, seal)?;
+        }
+        let found = Identity::load(&*disk, &config.site, &mut opened.notes)?;
+        let fresh = Identity::new(&config.site, now_ms.max(1) as u64, entropy);
+        if let Found::Fresh = found {
+            fresh.store(&*disk)?;
+            opened.fresh = true;
+        }
+        let place = Path::new("checkpoints");
+        let checkpoints =
+            Checkpoints::open_sealed(Arc::clone(&disk), place, CHECKPOINTS_KEPT, seal("checkpoints").as_ref())?;
         let checkpoint = load(&checkpoints, &mut opened)?;
+        if let Some(checkpoint) = &checkpoint {
+            belongs_to(checkpoint.site.as_str(), &config.site, Path::new("checkpoints"))?;
+        }
         let intake_config = LogConfig { segment_bytes_max: config.intake_segment_bytes, ..LogConfig::default() };
-        let (mut intake, recovery) = Log::open(Arc::clone(&disk), Path::new("intake"), intake_config)?;
+        let (mut intake, recovery) = Log::open_sealed(Arc::clone(&disk), Path::new("intake"), intake_config, seal("intake").as_ref())?;
         opened.notes.extend(recovery.damaged.iter().map(ToString::to_string));
         let dead_config = LogConfig { segment_bytes_max: 8 << 20, ..LogConfig::default() };
-        let (dead, _) = Log::open(Arc::clone(&disk), Path::new("dead-letters"), dead_config)?;
+        let (dead, lost) = Log::open_sealed(
+            Arc::clone(&disk),
+            Path::new("dead-letters"),
+            dead_config,
+            seal("dead-letters").as_ref(),
+        )?;
+        opened.notes.extend(lost.damaged.iter().map(ToString::to_string));
 
-        let (actions, notes) = Actions::open(&disk, Path::new("actions"))?;
+        let (actions, notes) = Actions::open(&disk, Path::new("actions"), seal("actions").as_ref())?;
         opened.notes.extend(notes);
 
-        let epoch = checkpoint.as_ref().map_or(Epoch(identity.epoch), |c| c.epoch);
         let queue_state = checkpoint.as_ref().map(|c| c.queue.clone());
+        let queue_config = QueueConfig { seal: config.seal.clone(), ..config.queue.clone() };
         let (queue, repairs) =
-            Queue::open(&disk, Path::new("outbox"), config.site.clone(), config.queue.clone(), queue_state)?;
+            Queue::open(&disk, Path::new("outbox"), config.site.clone(), queue_config, queue_state)?;
         opened.notes.extend(repairs.into_iter().map(|r| format!("outbox lane {}: {}", r.lane, r.what)));
-        let dedup_state = checkpoint.as_ref().map_or_else(DedupState::default, |c| c.dedup.clone());
-        let (dedup, notes) = Dedup::open(&disk, Path::new("ids"), identity.id_key, dedup_state)?;
+        let is_lost = matches!(found, Found::Lost);
+        let identity = match found {
+            Found::Known(identity) => identity,
+            Found::Fresh => fresh,
+            Found::Lost => {
+                if let Some(block) = Lane::ALL.iter().find_map(|lane| last_block(&queue, *lane)) {
+                    belongs_to(block.site.as_str(), &config.site, Path::new("outbox"))?;
+                }
+                fresh.store(&*disk)?;
+                opened.notes.push(format!(
+                    "both copies of the identity are gone; what else is in the directory is of {}. The key of the id \
+                     fingerprints is new: what devices sent before and send again counts once more",
+                    config.site
+                ));
+                fresh
+            }
+        };
+        let origin = match &checkpoint {
+            Some(checkpoint) => Origin::of_checkpoint(checkpoint),
+            None => Origin::of_logs(&intake, &queue, Epoch(identity.epoch), now_ms, &mut opened),
+        };
+        let Origin { epoch, applied, next_seqs, accepted, past, is_blind } = origin;
+        let mut dedup_state = checkpoint.as_ref().map_or_else(DedupState::default, |c| c.dedup.clone());
+        if is_lost {
+            dedup_state.forget_ids();
+        }
+        let (dedup, notes) = Dedup::open(&disk, Path::new("ids"), identity.id_key, dedup_state, seal("ids").as_ref())?;
         opened.notes.extend(notes);
 
         let mut clock = HybridClock::new(CLOCK_DRIFT_MAX_MS);
-        let (rules, applied, next_seqs, accepted) = match &checkpoint {
+        let rules = match &checkpoint {
             Some(c) => {
                 let _ = clock.restore(c.stamp);
                 let rules = Arc::new(RuleSet::from_source(&c.rules_source, &*config.library)?);
-                (
-                    Engine::restore(rules, engine_config(&config), &c.rules_state)?,
-                    c.intake_next,
-                    c.next_seqs,
-                    c.accepted,
-                )
+                Engine::restore(rules, engine_config(&config), &c.rules_state)?
             }
-            None => {
-                (Engine::new(Arc::clone(&config.rules), engine_config(&config)), intake.first_index(), [0; 3], [0; 3])
-            }
+            None => Engine::new(Arc::clone(&config.rules), engine_config(&config)),
         };
+        if intake.first_index() > applied {
+            let missing = applied..intake.first_index();
+            opened.notes.push(format!("intake records {} to {} are missing", missing.start, missing.end));
+        }
         if intake.next_index() < applied {
             opened.notes.push(format!(
                 "the intake ends at record {} but {applied} were applied; it continues there",
@@ -178,19 +232,24 @@ impl EdgeCore {
             clock,
             dedup,
             lanes,
-            past: checkpoint.as_ref().map(|c| c.past.clone()).unwrap_or_default(),
+            past,
             rebirth: checkpoint.as_ref().and_then(|c| c.rebirth.clone()),
             checkpoints,
             kept: VecDeque::from_iter(kept),
             applied,
             recovery: Some(recovery),
             part: None,
+            is_shaken: is_blind,
+            damage: opened.notes.clone(),
             live_applied: [0; 3],
             next_rules,
             boot_seqs: next_seqs,
             staged: Vec::new(),
             staged_bytes: Vec::new(),
             staged_dead: 0,
+            staged_receipts: 0,
+            pressure: Pressure::default(),
+            is_online: true,
             committed: None,
             syncer: Box::new(super::pipeline::Inline::default()),
             in_flight: false,
@@ -200,7 +259,6 @@ impl EdgeCore {
             actions,
             fresh_derived: Vec::new(),
             unwritten: Default::default(),
-            outbox_refused: false,
             last_record_ms: now_ms,
             last_checkpoint_ms: now_ms,
             bytes_since_checkpoint: 0,
@@ -260,12 +318,16 @@ impl EdgeCore {
                     if let Some(recovery) = self.recovery.as_mut().filter(|_| is_live) {
                         recovery.live_bytes = recovery.live_bytes.saturating_sub(bytes.len() as u64);
                     }
-                    self.begin_record(index, record);
+                    self.begin_record(index, record, is_live);
                     self.replay_part(&mut budget)?;
                 }
-                Ok(None) => self.applied = index + 1,
-                Err(LogError::Damaged { lost, path, offset }) => {
+                Ok(None) => {
+                    self.applied = index + 1;
+                    self.is_shaken = true;
+                }
+                Err(LogError::Damaged { lost, path, offset, .. }) => {
                     tracing::error!(path = %path.display(), offset, ?lost, "intake records are lost");
+                    self.note_damage(format!("{} is damaged at byte {offset}: intake records {lost:?} are lost", path.display()));
                     self.skip_lost(lost.end.max(index + 1), to)?;
                 }
                 Err(error) => return Err(error.into()),
@@ -275,7 +337,7 @@ impl EdgeCore {
         self.end_boot();
         if self.recovery.as_ref().is_some_and(|recovery| self.applied < recovery.to) {
             if self.part.is_none() && self.bytes_since_checkpoint >= self.config.checkpoint_bytes {
-                self.checkpoint(now_ms).or_else(when_full)?;
+                self.checkpoint(now_ms).or_else(|error| self.met_full_disk(error, now_ms))?;
             }
             return Ok(false);
         }
@@ -286,16 +348,19 @@ impl EdgeCore {
             if set.as_ref().is_err_and(CoreError::is_full) {
                 self.next_rules = Some(rules);
             }
-            set.or_else(when_full)?;
+            set.or_else(|error| self.met_full_disk(error, now_ms))?;
         }
         if self.changed {
-            self.checkpoint(now_ms).or_else(when_full)?;
+            self.checkpoint(now_ms).or_else(|error| self.met_full_disk(error, now_ms))?;
         }
         Ok(true)
     }
 
-    fn begin_record(&mut self, index: u64, record: record::Record) {
+    fn begin_record(&mut self, index: u64, record: record::Record, is_live: bool) {
         let record::Record { header, ops, change } = record;
+        if !is_live {
+            self.align(index, &header);
+        }
         // A drift beyond the bound is a clock that was set back: the replay only counts upward.
         let _ = self.clock.restore(header.stamp.max(self.clock.last()));
         self.live_applied = match header.before {
@@ -332,6 +397,53 @@ impl EdgeCore {
         Ok(())
     }
 
+    /// Brings the numbers to what a record says they were before it: after damage a replay
+    /// derives something else, and what is missing was lost. While the rules' memory is not what it
+    /// was, nothing takes a number that the next record says was not given.
+    fn align(&mut self, index: u64, header: &RecordHeader) {
+        if header.epoch > self.epoch {
+            self.begin_life(header.epoch);
+        }
+        self.lanes.iter_mut().for_each(|writer| writer.set_limit(None));
+        let Before::Next(seqs) = header.before else { return };
+        for (writer, seq) in self.lanes.iter_mut().zip(seqs) {
+            if writer.next_seq() == seq {
+                continue;
+            }
+            self.is_shaken = true;
+            writer.lose_to(seq, header.stamp, index);
+        }
+        if !self.is_shaken {
+            return;
+        }
+        let next = self.intake.read(index + 1).ok().flatten();
+        let next = next.and_then(|bytes| RecordHeader::decode(&mut grey_model::Reader::new(&bytes)).ok());
+        if let Some(RecordHeader { before: Before::Next(seqs), epoch, .. }) = next
+            && epoch == self.epoch
+        {
+            self.lanes.iter_mut().zip(seqs).for_each(|(writer, seq)| writer.set_limit(Some(seq)));
+        }
+    }
+
+    /// Goes on in a life that the checkpoint did not know: everything of the one before it is in
+    /// the outbox, and so is what was numbered again as it began.
+    pub(super) fn begin_life(&mut self, epoch: Epoch) {
+        self.past.push(PastLife { epoch: self.epoch, accepted: self.lanes.each_ref().map(LaneWriter::accepted) });
+        self.rebirth = None;
+        self.epoch = epoch;
+        self.keep_counts();
+        self.lanes = lane_writers(&self.config, epoch, [0; 3], [0; 3], &self.queue);
+        self.set_online(self.is_online);
+        self.admit_lanes();
+    }
+
+    fn note_damage(&mut self, what: String) {
+        if self.damage.len() < DAMAGE_MAX && !self.damage.contains(&what) {
+            self.damage.push(what);
+        }
+        self.is_shaken = true;
+    }
+
     /// The records that were there when the directory was opened are applied.
     fn end_boot(&mut self) {
         let applied = self.applied;
@@ -339,7 +451,13 @@ impl EdgeCore {
             Some(recovery) if !recovery.has_booted && applied >= recovery.boot_to => recovery.has_booted = true,
             _ => return,
         }
+        let newest = Lane::ALL.map(|lane| self.queue.lane(lane).epoch).into_iter().max().unwrap_or_default();
+        if newest > self.epoch {
+            self.begin_life(newest);
+        }
+        self.is_shaken = false;
         for lane in Lane::ALL {
+            self.lanes[lane.index()].set_limit(None);
             let lost = self.lanes[lane.index()].end_replay();
             if lost > 0 {
                 tracing::error!(%lane, lost, "intake records are lost, but the outbox has their events");
@@ -357,31 +475,21 @@ impl EdgeCore {
         if self.applied < to
             && let Ok(Some(bytes)) = self.intake.read(self.applied)
         {
-            let header = record::RecordHeader::decode(&mut grey_model::Reader::new(&bytes))?;
-            for lane in Lane::ALL {
-                let n = lane.index();
-                let writer = &mut self.lanes[n];
+            let header = RecordHeader::decode(&mut grey_model::Reader::new(&bytes))?;
+            if header.epoch > self.epoch {
+                self.begin_life(header.epoch);
+            }
+            for (n, writer) in self.lanes.iter_mut().enumerate() {
                 let end = match header.before {
                     Before::Next(seqs) => seqs[n],
                     // What the lost records derived is not known; a device's events are.
                     Before::Recovering(counts) => writer.next_seq() + counts[n].saturating_sub(self.live_applied[n]),
                 };
-                while writer.next_seq() < end {
-                    writer.account(grey_model::Disposition::DroppedDamage, header.stamp, self.applied);
-                }
+                writer.lose_to(end, header.stamp, self.applied);
             }
         }
         Ok(())
     }
-}
-
-/// The replay goes on when the disk is full; what it could not write is written later.
-fn when_full(error: CoreError) -> Result<(), CoreError> {
-    if !error.is_full() {
-        return Err(error);
-    }
-    tracing::error!(%error, "the disk is full; nothing is accepted until there is space");
-    Ok(())
 }
 
 /// Device events of a record by lane.
@@ -427,48 +535,35 @@ pub(super) fn lane_writers(
     Lane::ALL.map(|lane| {
         let n = lane.index();
         let state = queue.lane(lane);
-        let outbox_end = if state.epoch == epoch { state.end_seq } else { 0 };
+        let outbox_end = match state.epoch.cmp(&epoch) {
+            Ordering::Less => 0,
+            Ordering::Equal => state.end_seq,
+            // A life that has ended is in the outbox as a whole.
+            Ordering::Greater => Seq::MAX,
+        };
         LaneWriter::new(config.site.clone(), epoch, lane, config.lanes[n], next_seqs[n], accepted[n], outbox_end)
     })
 }
 
-fn identity(
-    disk: &Arc<dyn Disk>,
-    config: &CoreConfig,
-    now_ms: i64,
-    entropy: (u64, u64),
-    opened: &mut Opened,
-) -> Result<Identity, CoreError> {
-    let path = Path::new(IDENTITY);
-    let io = |action| move |source| CoreError::Io { action, path: path.into(), source };
-    if !disk.exists(path).map_err(io("look for"))? {
-        opened.fresh = true;
-        let epoch = now_ms.max(1) as u64;
-        let identity = Identity { site: config.site.as_str().into(), epoch, id_key: entropy };
-        let bytes = serde_json::to_vec(&identity).unwrap_or_default();
-        write_file_atomic(disk.as_ref(), path, &bytes).map_err(io("write"))?;
-        return Ok(identity);
-    }
-    let bytes = read_file(disk.as_ref(), path, IDENTITY_BYTES_MAX).map_err(io("read"))?;
-    let identity: Identity = serde_json::from_slice(&bytes)
-        .map_err(|error| CoreError::Identity { path: path.into(), reason: error.to_string() })?;
-    if identity.site != config.site.as_str() {
-        let expected = config.site.clone();
-        return Err(CoreError::OtherSite { path: path.into(), found: identity.site, expected });
-    }
-    Ok(identity)
-}
-
 /// The newest checkpoint that can be read; older ones are fallbacks.
 fn load(checkpoints: &Checkpoints, opened: &mut Opened) -> Result<Option<Checkpoint>, CoreError> {
+    let listed = checkpoints.list()?;
     let mut at_most = None;
+    let mut used = None;
     while let Some((position, bytes)) = checkpoints.load_newest(at_most)? {
         match Checkpoint::decode(&bytes) {
-            Ok(checkpoint) => return Ok(Some(checkpoint)),
+            Ok(checkpoint) => {
+                used = Some((position, checkpoint));
+                break;
+            }
             Err(reason) => opened.notes.push(format!("checkpoint {position} is passed over: {reason}")),
         }
         let Some(below) = position.checked_sub(1) else { break };
         at_most = Some(below);
     }
-    Ok(None)
+    let kept = checkpoints.list()?;
+    for position in listed.into_iter().filter(|position| !kept.contains(position)) {
+        opened.notes.push(format!("checkpoint {position} is damaged and was put aside"));
+    }
+    Ok(used.map(|(_, checkpoint)| checkpoint))
 }

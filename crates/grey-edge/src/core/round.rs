@@ -70,6 +70,9 @@ impl EdgeCore {
         driver: &mut D,
     ) -> Result<bool, CoreError> {
         self.land(flights, driver)?;
+        let now_ms = driver.now_ms();
+        let hurries = self.climb(now_ms)?;
+        self.stage_receipts();
         let mut dones = Vec::new();
         for (ops, done) in batches {
             match self.stage(ops) {
@@ -83,7 +86,7 @@ impl EdgeCore {
                 self.evaluate(std::mem::take(&mut dones), flights, driver)?;
             }
         }
-        if !dones.is_empty() {
+        if !dones.is_empty() || self.staged_receipts > 0 {
             self.evaluate(dones, flights, driver)?;
         }
         let now_ms = driver.now_ms();
@@ -97,7 +100,7 @@ impl EdgeCore {
         self.land(flights, driver)?;
         // A checkpoint flushes too, and so does a change of rules between two rounds.
         let blocks = self.counters().blocks;
-        Ok(std::mem::replace(&mut self.announced_blocks, blocks) < blocks)
+        Ok(std::mem::replace(&mut self.announced_blocks, blocks) < blocks || hurries)
     }
 
     /// Writes what is staged and applies it. The producers wait for the disk in `flights`.
@@ -151,7 +154,8 @@ impl EdgeCore {
             Ok(done) => Ok(Some(done)),
             Err(error) if error.is_full() => {
                 driver.waits_for_space(&error);
-                Ok(None)
+                let now_ms = driver.now_ms();
+                self.met_full_disk(error, now_ms).map(|()| None)
             }
             Err(error) => Err(error),
         }

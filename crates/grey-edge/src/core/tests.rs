@@ -6,6 +6,7 @@ use grey_codec::decode_block;
 use grey_disk::SimDisk;
 use grey_ingest::Qos2Key;
 use grey_model::{Name, RangeSet};
+use grey_queue::OnFull;
 use grey_rules::{Forward, NoModels, RuleSpec, Rules};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -180,31 +181,38 @@ fn acknowledged_blocks_are_delivered_in_the_books_and_leave_the_disk() {
 #[test]
 fn a_full_outbox_refuses_and_a_full_disk_accepts_nothing() {
     let mut bench = Bench::new(6, Forward::Raw);
-    bench.config.queue.bytes_max = 20_000;
+    bench.config.queue = QueueConfig { bytes_max: 200_000, on_full: [OnFull::Block; 3], reserve_bytes: 0, ..bench.config.queue };
     bench.restart();
     let mut accepted = 0;
     loop {
-        let ops: Vec<_> = (0..500).map(|n| reading(accepted + n, (n as f64).sin(), None)).collect();
+        bench.core.climb(bench.now_ms).unwrap();
+        let ops: Vec<_> = (0..500).map(|n| reading(accepted + n, ((accepted + n) as f64).sin(), None)).collect();
         match bench.core.stage(ops) {
             Ok(()) => {
                 bench.core.commit(bench.now_ms, 0).unwrap();
                 bench.core.apply().unwrap();
                 bench.core.flush(bench.now_ms, true).unwrap();
                 accepted += 500;
+                assert!(accepted < 1_000_000, "it fills up");
             }
             Err(error) => {
-                assert!(matches!(error, StageError::Full { limit: 20_000, .. }));
+                assert!(matches!(error, StageError::Full { limit: 200_000, .. }));
                 break;
             }
         }
     }
     bench.core.acknowledged(Lane::Bulk, u64::MAX).unwrap();
+    for _ in 0..4 {
+        bench.core.checkpoint(bench.now_ms).unwrap();
+    }
+    bench.core.climb(bench.now_ms).unwrap();
     bench.disk.set_capacity(Some(0));
     bench.core.stage([reading(1, 1.0, None)]).unwrap();
     assert!(bench.core.commit(bench.now_ms, 0).unwrap_err().is_full());
     bench.core.apply().unwrap();
     assert_eq!(bench.core.ledger()[Lane::Bulk.index()].accepted, accepted);
     bench.disk.set_capacity(None);
+    bench.core.climb(bench.now_ms).unwrap();
     bench.accept([reading(1, 1.0, None)]);
     assert_eq!(bench.core.ledger()[Lane::Bulk.index()].accepted, accepted + 1);
     bench.assert_balanced();

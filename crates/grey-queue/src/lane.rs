@@ -36,6 +36,17 @@ impl Pending {
         self.tally.add(&tally_of(header));
     }
 
+    pub(crate) fn counted(&self) -> Counted {
+        Counted {
+            blocks: self.blocks as i64,
+            bytes: self.bytes as i64,
+            pending: self.tally.pending as i64,
+            reduced: self.tally.reduced as i64,
+            deduplicated: self.tally.deduplicated as i64,
+            dropped: self.tally.dropped as i64,
+        }
+    }
+
     /// Counts what folds and later blocks changed. False when more would leave than is there.
     pub(crate) fn shift(&mut self, by: Counted) -> bool {
         let counts = [

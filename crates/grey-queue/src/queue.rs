@@ -20,6 +20,7 @@ use crate::lane::{LaneEnd, LaneState, LaneStateV1, Pending};
 use crate::lease::{self, SharedDoubt, UplinkReader};
 use crate::reader::{Edges, QueueReader};
 use crate::receipt::Receipt;
+use crate::record::Counted;
 use crate::reserve::Reserve;
 use crate::strata::{LAYERS, Stratum, StratumStatus};
 
@@ -214,9 +215,12 @@ impl Queue {
             slot.state.settle(&header);
             slot.state.acked = found.positions.end;
             slot.settled_bytes += found.block.len() as u64;
+            let expected = slot.state.pending.counted().minus(Counted::of(&header, found.block.len()));
             // A receipt does not say how many of the lost sequences held events.
-            if found.stands_for_lost || !slot.state.pending.remove(&header, found.block.len()) {
-                self.recount(lane)?;
+            let is_exact = slot.state.pending.remove(&header, found.block.len()) && !found.stands_for_lost;
+            let is_last = slot.state.acked == slot.log.durable_end();
+            if !is_exact || is_last && slot.state.pending != Pending::default() {
+                self.recount(lane, expected)?;
             }
             self.publish(lane);
         }
@@ -224,14 +228,18 @@ impl Queue {
         Ok(())
     }
 
-    fn recount(&mut self, lane: Lane) -> Result<(), QueueError> {
+    /// Counts what waits by reading it, where `expected` was counted and cannot be right.
+    fn recount(&mut self, lane: Lane, expected: Counted) -> Result<(), QueueError> {
         let mut pending = Pending::default();
         let mut position = self.lanes[lane.index()].state.acked;
         while let Some((at, block)) = self.reader.next(lane, position)? {
             pending.add(&parse(lane, at, &block)?, block.len());
             position = at + 1;
         }
-        self.lanes[lane.index()].state.pending = pending;
+        let state = &mut self.lanes[lane.index()].state;
+        state.pending = pending;
+        // A later opening goes by the difference to an older checkpoint.
+        state.counted = state.counted.plus(pending.counted().minus(expected));
         Ok(())
     }
 

@@ -199,11 +199,12 @@ impl Queue {
         counted = counted.plus(by);
         (slot.state.serial, slot.state.counted) = (serial, counted);
         slot.generation += 1;
+        let expected = slot.state.pending.counted().plus(by);
         let exact = slot.state.pending.shift(by);
         self.cover(lane, target, &records);
         drop(doubt);
         if !exact || made.iter().any(|made| made.stands_for_lost) {
-            self.recount(lane)?;
+            self.recount(lane, expected)?;
         }
         for record in &records {
             self.tell_fold(lane, target, record)?;

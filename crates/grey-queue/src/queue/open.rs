@@ -178,6 +178,7 @@ impl Queue {
             slot.state.end_seq = end_seq;
             slot.state.acked = slot.state.acked.min(slot.state.end);
             slot.state.pending = pending;
+            slot.state.counted = slot.state.counted.plus(pending.counted().minus(known.pending.counted()));
             if !lost.is_empty() {
                 self.tell_damage(lane, known.epoch, lost.clone());
                 let block = receipt(&self.reader.site, known.epoch, lane, lost, Disposition::DroppedDamage);
@@ -186,6 +187,7 @@ impl Queue {
             }
         } else {
             let mut position = known.end;
+            let mut is_short = false;
             match last.filter(|last| last.head.serial >= known.serial) {
                 _ if is_new => position = slot.floor,
                 Some(last) => {
@@ -193,7 +195,8 @@ impl Queue {
                     let by = last.head.counted.minus(known.counted);
                     slot.state.counted = last.head.counted;
                     slot.state.pending.shift(by);
-                    position = position.max(last.head.lane_end);
+                    position = position.max(last.head.lane_end).min(slot.log.durable_end());
+                    is_short = slot.log.durable_end() < last.head.lane_end;
                 }
                 None => {}
             }
@@ -211,6 +214,12 @@ impl Queue {
             }
             let slot = &mut self.lanes[lane.index()];
             slot.state.end = slot.state.end.max(slot.log.durable_end());
+            if is_short {
+                // The fold counted blocks that are not there any more.
+                let expected = slot.state.pending.counted();
+                self.publish(lane);
+                self.recount(lane, expected)?;
+            }
         }
         self.publish(lane);
         self.find_untold(lane)

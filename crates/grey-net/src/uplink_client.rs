@@ -225,7 +225,7 @@ impl<O: Outbox + Send> Task<O> {
             Action::Unsendable { lane, position, reason } => warn!(%lane, position, %reason, "a block cannot be sent"),
             Action::OutboxFailed { lane, reason } => warn!(%lane, %reason, "the outbox cannot be read"),
             Action::Drain(DrainState::Stalled { reason, .. }) => {
-                warn!(kind = reason.as_str(), %reason, "nothing drains")
+                warn!(kind = reason.as_str(), %reason, "nothing drains");
             }
             Action::Drain(state) => info!(state = state.as_str(), "it drains again"),
             Action::Acked { .. } | Action::Covered { .. } | Action::Dial { .. } | Action::Close { .. } => {}

@@ -12,7 +12,7 @@ use crate::workspace::{self, cargo, root};
 /// Which benchmark.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// A binary of bench/: edge, rules, reduction, log, mqtt, hub, backlog. Without it they are listed
+    /// A binary of bench/: edge, rules, reduction, log, queue, codec, mqtt, hub, backlog, drain, soak. Without it they are listed
     name: Option<String>,
     /// Arguments for the benchmark
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -20,7 +20,7 @@ pub(crate) struct Options {
 }
 
 /// The tiers' binaries that a benchmark starts by itself.
-const NEEDS_BINARIES: [&str; 6] = ["mqtt", "hub", "backlog", "edge", "rules", "reduction"];
+const NEEDS_BINARIES: [&str; 8] = ["mqtt", "hub", "backlog", "drain", "edge", "rules", "reduction", "soak"];
 
 /// Runs one benchmark, after installing the peers it compares with.
 pub(crate) fn run(options: &Options) -> Result<()> {
@@ -31,6 +31,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     match name {
         "mqtt" => setup::ensure(&["mosquitto"])?,
         "hub" => setup::ensure(&["etcd"])?,
+        "queue" => setup::ensure(&["nats-server"])?,
+        "drain" => setup::ensure(&["ip"])?,
         _ => {}
     }
     if NEEDS_BINARIES.contains(&name) {

@@ -24,11 +24,13 @@ struct Peer {
     purpose: &'static str,
 }
 
-const PEERS: [Peer; 5] = [
+const PEERS: [Peer; 7] = [
     Peer { program: "mosquitto", package: "mosquitto", purpose: "bench mqtt" },
     Peer { program: "mosquitto_pub", package: "mosquitto-clients", purpose: "trying the demo by hand" },
     Peer { program: "redis-cli", package: "redis-tools", purpose: "trying state by hand" },
     Peer { program: "etcd", package: "etcd-server", purpose: "bench hub" },
+    Peer { program: "nats-server", package: "nats-server", purpose: "bench queue" },
+    Peer { program: "ip", package: "iproute2", purpose: "bench drain" },
     Peer { program: "promtool", package: "prometheus", purpose: "checking docs/ops/alerts.yml" },
 ];
 

@@ -7,9 +7,10 @@
 //! the median of the rounds' ratios, since a disk, a virtual one above all, is not the
 //! same from one minute to the next.
 
-use std::error::Error;
+#[path = "queue/contestant.rs"]
+mod contestant;
+
 use std::fs;
-use std::io::{BufReader, ErrorKind, Read, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -17,21 +18,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use grey_bench::Outcome;
+use grey_bench::cache::folder_bytes;
 use grey_disk::RealDisk;
 use grey_log::{Log, LogConfig, LogReader};
-use segment_buffer::{DurabilityPolicy, FlushPolicy, SegmentBuffer, SegmentConfig};
-use serde::{Deserialize, Serialize};
+use grey_seal::{Algorithm, Keyring, MasterKey, Seal};
 
-type Outcome<T> = Result<T, Box<dyn Error>>;
+use contestant::{Bare, Contestant, Payloads, Random, SegmentQueue, Sled, look};
 
-/// Bytes of the pool that payloads are taken from; a prime, so that they differ.
-const POOL_BYTES: usize = 16_777_213;
 /// Load from which on figures say more about the neighbours than about the contestants.
 const BUSY_LOAD: f64 = 1.0;
-/// Size of the bare loop's files, as the log's segments.
-const BARE_FILE_BYTES: u64 = 64 << 20;
-/// What the bare loop's reader buffers.
-const BARE_READ_BYTES: usize = 1 << 20;
 
 #[derive(Debug, Parser)]
 #[command(about = "Compares grey-log with a bare loop, sled and segment-buffer")]
@@ -59,147 +55,36 @@ struct Options {
     only: Vec<String>,
 }
 
-/// Incompressible payloads without a cost of their own.
-struct Payloads {
-    pool: Vec<u8>,
-    bytes: usize,
-}
-
-impl Payloads {
-    fn new(bytes: usize) -> Self {
-        let mut random = Random(0x9e37_79b9_7f4a_7c15);
-        let pool = (0..POOL_BYTES + bytes).map(|_| (random.next() >> 32) as u8).collect();
-        Self { pool, bytes }
-    }
-
-    fn get(&self, record: usize) -> &[u8] {
-        let start = record.wrapping_mul(self.bytes * 7 + 13) % POOL_BYTES;
-        &self.pool[start..start + self.bytes]
-    }
-}
-
-/// Xorshift (Marsaglia, 2003).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-}
-
-/// Looks at every byte of a record, as any consumer would.
-fn look(sum: u64, payload: &[u8]) -> u64 {
-    let words = payload.chunks_exact(8).map(|word| word.try_into().map_or(0, u64::from_le_bytes));
-    words.fold(sum, |sum, word| sum.rotate_left(1) ^ word)
-}
-
-/// One way to store records.
-trait Contestant {
-    /// Takes one batch and returns once it is durable.
-    fn append(&mut self, payloads: &Payloads, records: Range<usize>) -> Outcome<()>;
-    /// Closes and opens again, ready to be drained.
-    fn reopen(&mut self) -> Outcome<()>;
-    /// Reads about one batch, gives its space back, and returns how many records it had.
-    fn drain(&mut self, count: usize, sum: &mut u64) -> Outcome<usize>;
-}
-
-const NAMES: [&str; 4] = ["bare loop", "grey-log", "sled", "segment-buffer"];
+const SEALED: &str = "grey-log sealed";
+const NAMES: [&str; 5] = ["bare loop", "grey-log", SEALED, "sled", "segment-buffer"];
 
 fn contestant(name: &str, dir: &Path, options: &Options) -> Outcome<Box<dyn Contestant>> {
     Ok(match name {
         "bare loop" => Box::new(Bare::new(dir)?),
-        "grey-log" => Box::new(Grey::new(dir, options)?),
+        "grey-log" => Box::new(Grey::new(dir, options, None)?),
+        SEALED => Box::new(Grey::new(dir, options, Some(seal()?))?),
         "sled" => Box::new(Sled::new(dir)?),
-        _ => Box::new(Buffer::new(dir)?),
+        _ => Box::new(SegmentQueue::new(dir)?),
     })
 }
 
-/// What anyone would write first: length and bytes, one write and one sync a batch.
-struct Bare {
-    dir: PathBuf,
-    file: fs::File,
-    number: usize,
-    written: u64,
-    buffer: Vec<u8>,
-    /// The file that is being drained.
-    reading: Option<(usize, BufReader<fs::File>)>,
-}
-
-impl Bare {
-    fn new(dir: &Path) -> Outcome<Self> {
-        let file = fs::File::create_new(dir.join("0"))?;
-        Ok(Self { dir: dir.to_owned(), file, number: 0, written: 0, buffer: Vec::new(), reading: None })
-    }
-
-    fn path(&self, number: usize) -> PathBuf {
-        self.dir.join(number.to_string())
-    }
-}
-
-impl Contestant for Bare {
-    fn append(&mut self, payloads: &Payloads, records: Range<usize>) -> Outcome<()> {
-        self.buffer.clear();
-        for record in records {
-            let payload = payloads.get(record);
-            self.buffer.write_all(&(payload.len() as u32).to_le_bytes())?;
-            self.buffer.write_all(payload)?;
-        }
-        if self.written + self.buffer.len() as u64 > BARE_FILE_BYTES {
-            self.number += 1;
-            self.written = 0;
-            self.file = fs::File::create_new(self.path(self.number))?;
-        }
-        self.file.write_all(&self.buffer)?;
-        self.written += self.buffer.len() as u64;
-        Ok(self.file.sync_data()?)
-    }
-
-    fn reopen(&mut self) -> Outcome<()> {
-        self.reading = Some((0, BufReader::with_capacity(BARE_READ_BYTES, fs::File::open(self.path(0))?)));
-        Ok(())
-    }
-
-    fn drain(&mut self, count: usize, sum: &mut u64) -> Outcome<usize> {
-        let mut drained = 0;
-        while let Some((number, reader)) = self.reading.as_mut().filter(|_| drained < count) {
-            let mut prefix = [0; 4];
-            match reader.read_exact(&mut prefix) {
-                Ok(()) => {
-                    self.buffer.resize(u32::from_le_bytes(prefix) as usize, 0);
-                    reader.read_exact(&mut self.buffer)?;
-                    *sum = look(*sum, &self.buffer);
-                    drained += 1;
-                }
-                Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
-                    let done = *number;
-                    fs::remove_file(self.path(done))?;
-                    self.reading = None;
-                    if done < self.number {
-                        let file = fs::File::open(self.path(done + 1))?;
-                        self.reading = Some((done + 1, BufReader::with_capacity(BARE_READ_BYTES, file)));
-                    }
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(drained)
-    }
+fn seal() -> Outcome<Seal> {
+    let key = MasterKey::from_bytes(std::array::from_fn(|position| position as u8));
+    Ok(Seal::new(Arc::new(Keyring::new(vec![key])?), Algorithm::auto(), "bench"))
 }
 
 struct Grey {
     disk: Arc<RealDisk>,
+    seal: Option<Seal>,
     log: Option<(Log, LogReader)>,
     scan_bytes: usize,
     next: u64,
 }
 
 impl Grey {
-    fn new(dir: &Path, options: &Options) -> Outcome<Self> {
+    fn new(dir: &Path, options: &Options, seal: Option<Seal>) -> Outcome<Self> {
         let disk = Arc::new(RealDisk::new(dir));
-        let mut grey = Self { disk, log: None, scan_bytes: options.batch * (options.bytes + 16), next: 0 };
+        let mut grey = Self { disk, seal, log: None, scan_bytes: options.batch * (options.bytes + 16), next: 0 };
         grey.reopen()?;
         Ok(grey)
     }
@@ -217,7 +102,8 @@ impl Contestant for Grey {
 
     fn reopen(&mut self) -> Outcome<()> {
         self.log = None;
-        let (log, _) = Log::open(self.disk.clone(), Path::new("log"), LogConfig::default())?;
+        let (dir, config) = (Path::new("log"), LogConfig::default());
+        let (log, _) = Log::open_sealed(self.disk.clone(), dir, config, self.seal.as_ref())?;
         let reader = log.reader();
         self.log = Some((log, reader));
         Ok(())
@@ -229,105 +115,6 @@ impl Contestant for Grey {
         *sum = records.iter().fold(*sum, |sum, (_, payload)| look(sum, payload));
         self.next += records.len() as u64;
         log.trim_front(self.next)?;
-        Ok(records.len())
-    }
-}
-
-struct Sled {
-    dir: PathBuf,
-    db: Option<sled::Db>,
-    next: u64,
-}
-
-impl Sled {
-    fn new(dir: &Path) -> Outcome<Self> {
-        let mut sled = Self { dir: dir.to_owned(), db: None, next: 0 };
-        sled.reopen()?;
-        Ok(sled)
-    }
-}
-
-impl Contestant for Sled {
-    fn append(&mut self, payloads: &Payloads, records: Range<usize>) -> Outcome<()> {
-        let db = self.db.as_ref().ok_or("closed")?;
-        let mut writes = sled::Batch::default();
-        for record in records {
-            writes.insert(&(record as u64).to_be_bytes(), payloads.get(record));
-        }
-        db.apply_batch(writes)?;
-        db.flush()?;
-        Ok(())
-    }
-
-    fn reopen(&mut self) -> Outcome<()> {
-        self.db = None;
-        self.db = Some(sled::Config::new().path(&self.dir).flush_every_ms(None).open()?);
-        Ok(())
-    }
-
-    fn drain(&mut self, count: usize, sum: &mut u64) -> Outcome<usize> {
-        let db = self.db.as_ref().ok_or("closed")?;
-        let mut removals = sled::Batch::default();
-        let mut drained = 0;
-        for entry in db.range(self.next.to_be_bytes()..).take(count) {
-            let (key, payload) = entry?;
-            *sum = look(*sum, &payload);
-            removals.remove(key);
-            drained += 1;
-        }
-        self.next += drained as u64;
-        db.apply_batch(removals)?;
-        db.flush()?;
-        Ok(drained)
-    }
-}
-
-/// Bytes as bytes: the default form would be a list of numbers.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Blob(#[serde(with = "serde_bytes")] Vec<u8>);
-
-struct Buffer {
-    dir: PathBuf,
-    buffer: Option<SegmentBuffer<Blob>>,
-    next: u64,
-}
-
-impl Buffer {
-    fn new(dir: &Path) -> Outcome<Self> {
-        let mut buffer = Self { dir: dir.to_owned(), buffer: None, next: 0 };
-        buffer.reopen()?;
-        Ok(buffer)
-    }
-}
-
-impl Contestant for Buffer {
-    fn append(&mut self, payloads: &Payloads, records: Range<usize>) -> Outcome<()> {
-        let buffer = self.buffer.as_ref().ok_or("closed")?;
-        buffer.append_all(records.map(|record| Blob(payloads.get(record).to_vec())))?;
-        Ok(buffer.flush()?)
-    }
-
-    fn reopen(&mut self) -> Outcome<()> {
-        self.buffer = None;
-        let config = SegmentConfig::builder()
-            .flush_policy(FlushPolicy::Manual)
-            .durability(DurabilityPolicy::Maximal)
-            .max_size_bytes(u64::MAX)
-            .build();
-        let buffer = SegmentBuffer::open(&self.dir, config)?;
-        self.next = buffer.stats().head_sequence;
-        self.buffer = Some(buffer);
-        Ok(())
-    }
-
-    fn drain(&mut self, count: usize, sum: &mut u64) -> Outcome<usize> {
-        let buffer = self.buffer.as_ref().ok_or("closed")?;
-        let records = buffer.read_from(self.next, count)?;
-        if let Some(last) = (records.len() as u64).checked_sub(1) {
-            *sum = records.iter().fold(*sum, |sum, record| look(sum, &record.0));
-            buffer.delete_acked(self.next + last)?;
-            self.next += last + 1;
-        }
         Ok(records.len())
     }
 }
@@ -382,7 +169,7 @@ fn measure(name: &str, options: &Options, payloads: &Payloads) -> Outcome<Measur
     if (drained, sum) != (options.records, expected) {
         return Err(format!("{name} gave back {drained} records, not the ones it was given").into());
     }
-    measured.left_bytes = left(dir.path())?;
+    measured.left_bytes = folder_bytes(dir.path());
     Ok(measured)
 }
 
@@ -397,17 +184,6 @@ fn round(names: &[&str], options: &Options, payloads: &Payloads, random: &mut Ra
         results[position] = measure(names[position], options, payloads)?;
     }
     Ok(results)
-}
-
-/// Bytes left in a directory.
-fn left(dir: &Path) -> Outcome<u64> {
-    let mut bytes = 0;
-    for entry in fs::read_dir(dir)? {
-        let entry = entry?;
-        let metadata = entry.metadata()?;
-        bytes += if metadata.is_dir() { left(&entry.path())? } else { metadata.len() };
-    }
-    Ok(bytes)
 }
 
 /// The machine's load over the last minute, where the system tells.
@@ -531,15 +307,23 @@ impl Results<'_> {
 
     /// Where grey-log is not as fast as it has to be.
     fn complaints(&self) -> Vec<String> {
-        let Some(own) = self.position("grey-log") else { return Vec::new() };
+        let required = [("bare loop", 0.5), ("sled", 5.0), ("segment-buffer", 1.0)];
+        let mut complaints = self.complaints_of("grey-log", &required);
+        complaints.extend(self.complaints_of(SEALED, &[("bare loop", 1.0 / 3.0)]));
+        complaints
+    }
+
+    fn complaints_of(&self, name: &str, required: &[(&str, f64)]) -> Vec<String> {
+        let Some(own) = self.position(name) else { return Vec::new() };
         let phases: [(&str, Phase); 2] = [("append", |measured| measured.append), ("drain", |measured| measured.drain)];
         let mut complaints = Vec::new();
-        for (peer, required) in [("bare loop", 0.5), ("sled", 5.0), ("segment-buffer", 1.0)] {
+        for (peer, required) in required {
             for (what, phase) in phases {
                 if let Some(ratio) = self.ratio(own, peer, phase)
-                    && ratio < required
+                    && ratio < *required
                 {
-                    complaints.push(format!("{what} is {ratio:.2} times that of {peer}; {required} is required"));
+                    complaints
+                        .push(format!("{name}: {what} is {ratio:.2} times that of {peer}; {required:.2} is required"));
                 }
             }
         }

@@ -8,6 +8,7 @@ pub mod disk;
 pub mod figures;
 pub mod histogram;
 pub mod http;
+pub mod hub;
 pub mod load;
 pub mod mix;
 pub mod outbox;
@@ -18,6 +19,7 @@ pub mod process;
 pub mod publisher;
 pub mod recording;
 pub mod reference;
+pub mod scalar;
 pub mod usage;
 
 use std::error::Error;

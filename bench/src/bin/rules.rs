@@ -4,8 +4,6 @@
 //! same recorded readings.
 
 use std::fmt::Write as _;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -14,6 +12,7 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use grey_bench::agent::Agent;
 use grey_bench::figures::{Check, mb, print_checks, print_table};
+use grey_bench::http::Poster;
 use grey_bench::mix::hash;
 use grey_bench::peers::{Piped, bytewax, node_red};
 use grey_bench::publisher::{Filler, Kind};
@@ -318,48 +317,4 @@ fn beside_peers(options: &Options, checks: &mut Vec<Check>) -> Outcome<()> {
     );
     print_table(&["", "readings/s", "CPU µs/reading", "alerts", "windows", "resident"], &rows);
     Ok(())
-}
-
-/// One connection that posts NDJSON.
-struct Poster {
-    stream: TcpStream,
-    address: SocketAddr,
-}
-
-impl Poster {
-    fn connect(address: SocketAddr) -> Outcome<Self> {
-        let stream = TcpStream::connect(address)?;
-        stream.set_nodelay(true)?;
-        Ok(Self { stream, address })
-    }
-
-    fn post(&mut self, body: &[u8]) -> Outcome<()> {
-        let head = format!(
-            "POST /v1/events HTTP/1.1\r\nHost: {}\r\nContent-Type: application/x-ndjson\r\nContent-Length: {}\r\n\r\n",
-            self.address,
-            body.len()
-        );
-        self.stream.write_all(head.as_bytes())?;
-        self.stream.write_all(body)?;
-        let mut answer = Vec::new();
-        let mut some = [0; 4_096];
-        loop {
-            let count = self.stream.read(&mut some)?;
-            if count == 0 {
-                return Err("the agent closed the connection".into());
-            }
-            answer.extend_from_slice(&some[..count]);
-            let text = String::from_utf8_lossy(&answer);
-            let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
-            if !(head.starts_with("HTTP/1.1 200") || head.starts_with("HTTP/1.1 202")) {
-                return Err(format!("the agent answered {text}").into());
-            }
-            let lower = head.to_ascii_lowercase();
-            let length =
-                lower.split("content-length: ").nth(1).and_then(|rest| rest.lines().next()?.trim().parse().ok());
-            if body.len() >= length.unwrap_or(0_usize) {
-                return Ok(());
-            }
-        }
-    }
 }

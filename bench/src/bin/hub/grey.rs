@@ -1,14 +1,14 @@
 //! A hub of three members, and sites that send it one block after the other.
 
-use std::ffi::OsString;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use bytes::Bytes;
+use grey_bench::hub::{Hub, led};
 use grey_bench::process::Server;
-use grey_bench::{Outcome, Places, http, ports};
+use grey_bench::{Outcome, Places};
 use grey_model::{BlockHeader, Compression, Epoch, Lane, SiteId, Stamp};
 use grey_net::uplink_client::{self, Ports};
 use grey_sync::{Action, Outbox, OutboxError, OwnStreams, SenderConfig};
@@ -22,66 +22,9 @@ const MEMBERS: usize = 3;
 /// Actions of an uplink that wait for the writer.
 const ACTIONS_MAX: usize = 16;
 
-struct Hub {
-    servers: Vec<Server>,
-    sync: Vec<SocketAddr>,
-    http: Vec<SocketAddr>,
-}
-
-/// The leader's term, and the blocks that it has applied.
-struct Led {
-    term: u64,
-    blocks: u64,
-}
-
-impl Hub {
-    fn start(places: &Places, folder: &Path) -> Outcome<Self> {
-        let free = ports::free(3 * MEMBERS)?;
-        let [raft, sync, http] = [0, 1, 2].map(|kind| free[kind * MEMBERS..(kind + 1) * MEMBERS].to_vec());
-        let mut document = "hub:\n  name: bench\n  durability: fsync\n  consensus:\n    members:\n".to_owned();
-        for n in 0..MEMBERS {
-            let (raft, sync, http) = (raft[n], sync[n], http[n]);
-            document += &format!("      - {{ id: {}, raft: \"{raft}\", sync: \"{sync}\", http: \"{http}\" }}\n", n + 1);
-        }
-        let path = folder.join("hub.yaml");
-        std::fs::write(&path, document)?;
-        let program = places.binary("hub-server")?;
-        let mut servers = Vec::new();
-        for n in 1..=MEMBERS {
-            let data = folder.join(format!("data-{n}"));
-            let args: [OsString; 6] = [
-                "--config".into(),
-                path.clone().into(),
-                "--node-id".into(),
-                n.to_string().into(),
-                "--data-dir".into(),
-                data.into(),
-            ];
-            servers.push(Server::start(&format!("hub-{n}"), &program, &args, folder)?);
-        }
-        for (server, http) in servers.iter_mut().zip(&http) {
-            server.ready(*http)?;
-        }
-        let mut hub = Self { servers, sync, http };
-        let addresses = hub.http.clone();
-        hub.servers[0].wait("have a leader", |_| led(&addresses))?;
-        Ok(hub)
-    }
-}
-
-/// Who leads, when somebody does and serves.
-fn led(addresses: &[SocketAddr]) -> Option<Led> {
-    addresses.iter().find_map(|address| {
-        let status = http::json(*address, "/v1/status").ok()?;
-        let leads = status["consensus"]["role"] == "leader" && status["consensus"]["serving"] == true;
-        let blocks = status["totals"]["blocks"].as_u64()?;
-        leads.then_some(Led { term: status["consensus"]["term"].as_u64()?, blocks })
-    })
-}
-
 /// One turn: a new hub, its writers, its figures.
 pub(crate) fn turn(places: &Places, folder: &Path, work: &Work, timing: Timing) -> Outcome<Turn> {
-    let mut hub = Hub::start(places, folder)?;
+    let mut hub = Hub::start(places, folder, Ipv4Addr::LOCALHOST, MEMBERS)?;
     let before = led(&hub.http).ok_or("the hub lost its leader before the start")?;
     let pids: Vec<u32> = hub.servers.iter().map(Server::pid).collect();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

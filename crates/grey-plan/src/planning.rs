@@ -441,7 +441,7 @@ mod tests {
         assert_eq!((planned.disk_bytes, planned.cost.disk), (Some(500.0 * GB), 10.0));
         let all = planned.warnings.join("\n");
         assert!(
-            all.contains("a buffer of 1 GB lasts 15.1 min without loss, the longest outage 24 h: give it 95.2 GB"),
+            all.contains("a buffer of 1 GB lasts 15.1 min without loss, the p99 outage 1 h: give it 95.2 GB"),
             "{all}"
         );
         assert!(all.contains("10000 events/s are more than the 100"), "{all}");

@@ -59,9 +59,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         run_command(cargo("doc").args(["--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "-D warnings"))
     }) && step("test", &mut || suite::run(&suite::Options::default()).map(|lines| closing = lines));
     if compiled && !options.quick && cheap.iter().all(|passed| *passed) {
-        let batch = sim::Options { seeds: options.seeds.clone(), seed: None, rest: Vec::new() };
+        let batch = |outbox| sim::Options { seeds: options.seeds.clone(), seed: None, outbox, rest: Vec::new() };
         let shown = demo::Options::headless(options.demo_seconds);
-        let _ = step("sim", &mut || sim::run(&batch)) && step("demo", &mut || demo::run(&shown));
+        let _ = step("sim", &mut || sim::run(&batch(false)))
+            && step("outbox", &mut || sim::run(&batch(true)))
+            && step("demo", &mut || demo::run(&shown));
     }
 
     println!("\nstep    seconds  result");

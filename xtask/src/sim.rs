@@ -1,4 +1,4 @@
-//! `cargo xtask sim`: the federation under virtual time.
+//! `cargo xtask sim`: the federation, or one site's outbox, under virtual time.
 
 use anyhow::Result;
 use clap::Args;
@@ -14,6 +14,9 @@ pub(crate) struct Options {
     /// One seed instead; add `-- --trace` to see what happens in it
     #[arg(long, value_name = "N")]
     pub(crate) seed: Option<u64>,
+    /// Histories of one site's outbox instead of the federation: a small disk, damage, and the ladder
+    #[arg(long)]
+    pub(crate) outbox: bool,
     /// Further arguments for grey-sim, after `--`
     #[arg(last = true)]
     pub(crate) rest: Vec<String>,
@@ -27,6 +30,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         Some(seed) => command.args(["--seed", &seed.to_string()]),
         None => command.args(["--seeds", &options.seeds]),
     };
+    if options.outbox {
+        command.arg("--outbox");
+    }
     command.args(&options.rest);
     workspace::run(&mut command)
 }

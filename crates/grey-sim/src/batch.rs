@@ -79,49 +79,71 @@ impl Summary {
 impl Batch {
     /// Runs all seeds; `progress` is called after each with the number that is done.
     pub fn run(&self, progress: &(dyn Fn(u64, &Outcome) + Sync)) -> Summary {
-        let next = AtomicU64::new(self.seeds.start);
-        let summary = Mutex::new(Summary::default());
-        std::thread::scope(|scope| {
-            for _ in 0..self.jobs.max(1) {
-                scope.spawn(|| {
-                    loop {
-                        let seed = next.fetch_add(1, Ordering::Relaxed);
-                        if seed >= self.seeds.end {
-                            break;
-                        }
-                        let outcome = caught(seed, self.broken);
-                        let mut summary = summary.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                        if self.stop_at_failure && !outcome.wrong.is_empty() {
-                            next.store(self.seeds.end, Ordering::Relaxed);
-                        }
-                        progress(summary.runs + 1, &outcome);
-                        summary.add(outcome);
-                    }
-                });
-            }
-        });
-        summary.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
+        let mut summary = Summary::default();
+        over_seeds(
+            self.seeds.clone(),
+            self.jobs,
+            |seed| caught(seed, self.broken),
+            |outcome| {
+                let is_last = self.stop_at_failure && !outcome.wrong.is_empty();
+                progress(summary.runs + 1, &outcome);
+                summary.add(outcome);
+                !is_last
+            },
+        );
+        summary
     }
+}
+
+/// Runs seeds on several threads and hands each result on, until `take` says false.
+pub(crate) fn over_seeds<T: Send>(
+    seeds: Range<u64>,
+    jobs: usize,
+    run: impl Fn(u64) -> T + Sync,
+    take: impl FnMut(T) -> bool + Send,
+) {
+    let next = AtomicU64::new(seeds.start);
+    let take = Mutex::new(take);
+    std::thread::scope(|scope| {
+        for _ in 0..jobs.max(1) {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds.end {
+                        break;
+                    }
+                    let result = run(seed);
+                    let mut take = take.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                    if !take(result) {
+                        next.store(seeds.end, Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+    });
 }
 
 /// A run whose panic is a finding like any other.
 fn caught(seed: u64, broken: Option<Break>) -> Outcome {
-    catch_unwind(AssertUnwindSafe(|| run(seed, broken, false))).unwrap_or_else(|panic| {
-        let what = panic
-            .downcast_ref::<String>()
-            .cloned()
-            .or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string))
-            .unwrap_or_default();
-        Outcome {
-            seed,
-            wrong: vec![format!("panic: {what}")],
-            promised: 0,
-            delivered: 0,
-            faults: Faults::default(),
-            steps: 0,
-            virtual_ms: 0,
-            quiet_ms: 0,
-            digest: 0,
-        }
+    let panicked = |what| Outcome {
+        seed,
+        wrong: vec![what],
+        promised: 0,
+        delivered: 0,
+        faults: Faults::default(),
+        steps: 0,
+        virtual_ms: 0,
+        quiet_ms: 0,
+        digest: 0,
+    };
+    catching(|| run(seed, broken, false)).unwrap_or_else(panicked)
+}
+
+/// Runs something; what it says when it panics is the error.
+pub(crate) fn catching<T>(run: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(run)).map_err(|panic| {
+        let what = panic.downcast_ref::<String>().cloned();
+        let what = what.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
+        format!("panic: {}", what.unwrap_or_default())
     })
 }

@@ -1,54 +1,61 @@
-//! A disk that does not sync the intake: what a site would do that
-//! acknowledges its devices before their events are durable. Only for
-//! [`crate::Break::Fsync`].
+//! A disk that does not sync some files, such as the intake: what a site would do
+//! that acknowledges its devices before their events are durable. Only for mistakes
+//! on purpose.
 
 use std::io;
 use std::path::Path;
 
 use grey_disk::{Disk, Entry, File, OpenMode, SimDisk};
 
-/// Everything below this directory is left to chance.
-const INTAKE: &str = "intake";
-
 /// See the module's text.
 #[derive(Debug)]
-pub(crate) struct HastyDisk(pub(crate) SimDisk);
+pub(crate) struct HastyDisk {
+    disk: SimDisk,
+    is_left_to_chance: fn(&Path) -> bool,
+}
+
+impl HastyDisk {
+    /// A disk on which files whose paths satisfy the condition are not synced.
+    pub(crate) fn new(disk: SimDisk, is_left_to_chance: fn(&Path) -> bool) -> Self {
+        Self { disk, is_left_to_chance }
+    }
+}
 
 #[derive(Debug)]
 struct HastyFile(Box<dyn File>);
 
 impl Disk for HastyDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn File>> {
-        let file = self.0.open(path, mode)?;
-        Ok(if path.starts_with(INTAKE) { Box::new(HastyFile(file)) } else { file })
+        let file = self.disk.open(path, mode)?;
+        Ok(if (self.is_left_to_chance)(path) { Box::new(HastyFile(file)) } else { file })
     }
 
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        self.0.create_dir_all(path)
+        self.disk.create_dir_all(path)
     }
 
     fn read_dir(&self, path: &Path) -> io::Result<Vec<Entry>> {
-        self.0.read_dir(path)
+        self.disk.read_dir(path)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.0.rename(from, to)
+        self.disk.rename(from, to)
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
-        self.0.remove_file(path)
+        self.disk.remove_file(path)
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        self.0.sync_dir(path)
+        self.disk.sync_dir(path)
     }
 
     fn exists(&self, path: &Path) -> io::Result<bool> {
-        self.0.exists(path)
+        self.disk.exists(path)
     }
 
     fn available_bytes(&self) -> io::Result<u64> {
-        self.0.available_bytes()
+        self.disk.available_bytes()
     }
 }
 

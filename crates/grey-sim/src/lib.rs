@@ -14,6 +14,7 @@ mod fault;
 mod hasty_disk;
 mod member;
 mod net;
+pub mod outbox;
 mod plan;
 mod random;
 mod site;

@@ -9,7 +9,7 @@ use grey_disk::{Disk, SimDisk};
 use grey_edge::core::{CoreConfig, CoreError, EdgeCore, Flights, LanePolicy, Request, RoundDriver};
 use grey_ingest::{Op, Refusal};
 use grey_model::{Lane, Seq, SiteId, StreamKey};
-use grey_queue::{QueueConfig, QueueReader};
+use grey_queue::{OnFull, QueueConfig, UplinkReader};
 use grey_rules::RuleSet;
 use grey_sync::{Action, Outbox, OutboxError, OwnStreams, Role, SenderConfig, Status};
 
@@ -116,7 +116,7 @@ impl RoundDriver for Rounds {
 }
 
 struct SiteOutbox<'a> {
-    reader: QueueReader,
+    reader: UplinkReader,
     shared: &'a Shared,
     unix_ms: i64,
 }
@@ -147,6 +147,9 @@ impl Site {
             queue: QueueConfig {
                 bytes_max: plan.outbox_bytes_max,
                 segment_bytes_max: plan.segment_bytes,
+                // Nothing may be dropped here: what gives way has a simulation of its own.
+                on_full: [OnFull::Block; 3],
+                reserve_bytes: 64 << 10,
                 ..QueueConfig::default()
             },
             intake_retention_ms: 1_500,
@@ -191,8 +194,11 @@ impl Site {
     pub(crate) fn start(&mut self, net: &mut Net) -> Result<(), CoreError> {
         self.boot += 1;
         let entropy = (net.random.next(), net.random.next());
-        let disk: Arc<dyn Disk> =
-            if self.is_hasty { Arc::new(HastyDisk(self.disk.clone())) } else { Arc::new(self.disk.clone()) };
+        let disk: Arc<dyn Disk> = if self.is_hasty {
+            Arc::new(HastyDisk::new(self.disk.clone(), |path| path.starts_with("intake")))
+        } else {
+            Arc::new(self.disk.clone())
+        };
         let (mut core, opened) = EdgeCore::open(disk, self.config.clone(), self.unix_ms(net), entropy)?;
         core.set_syncer(Box::new(SlowSyncer::new(net.random.next())));
         if opened.replay > 0 {
@@ -326,7 +332,7 @@ impl Site {
     pub(crate) fn run_uplink(&mut self, net: &mut Net, find: &dyn Fn(&str) -> Option<Place>) -> bool {
         let unix_ms = self.unix_ms(net);
         let (Some(core), Some(uplink)) = (&self.core, &mut self.uplink) else { return false };
-        let mut outbox = SiteOutbox { reader: core.outbox(), shared: &self.shared, unix_ms };
+        let mut outbox = SiteOutbox { reader: core.uplink(), shared: &self.shared, unix_ms };
         for action in uplink.run(net, &mut outbox, find) {
             match action {
                 Action::Acked { lane, upto } => self.told.push(Told::Acked { lane, upto }),

@@ -1,6 +1,6 @@
 //! A fixed batch, and proof that the checks notice what they are there for.
 
-use crate::{Batch, Break, run};
+use crate::{Batch, Break, outbox, run};
 
 fn batch(seeds: std::ops::Range<u64>) -> Batch {
     Batch { seeds, jobs: 2, broken: None, stop_at_failure: false }
@@ -38,4 +38,28 @@ fn a_receiver_that_forgets_what_it_has_is_caught() {
 fn a_site_that_acknowledges_before_the_sync_is_caught() {
     let wrong = found(Break::Fsync);
     assert!(wrong.iter().any(|what| what.starts_with("an acknowledged event is lost")), "{wrong:?}");
+}
+
+fn histories(seeds: std::ops::Range<u64>, broken: Option<outbox::Break>) -> outbox::Summary {
+    outbox::Batch { seeds, jobs: 2, broken, stop_at_failure: broken.is_some() }.run(&|_, _| ())
+}
+
+#[test]
+fn histories_of_an_outbox_keep_every_promise() {
+    let summary = histories(0..60, None);
+    assert!(summary.failed.is_empty(), "{:#?}", summary.failed);
+    assert!(summary.acknowledged > 50_000, "{}", summary.acknowledged);
+}
+
+#[test]
+fn a_history_replays_alike() {
+    let (first, second) = (outbox::run(4, None, false), outbox::run(4, None, false));
+    assert_eq!((first.counts, first.acknowledged, first.arrived), (second.counts, second.acknowledged, second.arrived));
+}
+
+#[test]
+fn mistakes_of_an_outbox_are_caught() {
+    for broken in [outbox::Break::Fsync, outbox::Break::FoldSync, outbox::Break::Lease] {
+        assert!(histories(0..200, Some(broken)).failures > 0, "{broken:?}");
+    }
 }

@@ -165,21 +165,23 @@ fn devices(cells: &mut Cells) {
 fn flow(cells: &mut Cells) {
     let table = "data flow and reduction";
     let (raw_events, raw_bytes) = FLOW[0];
-    for ((name, stated_percent), (events, bytes)) in
+    // What is left is compared: 95 and 96 % removed are 5 and 4 % left.
+    let removed = |left: f64| percent(1.0 - left);
+    for ((name, stated_share), (events, bytes)) in
         [("after edge", 0.80), ("after hub", 0.95), ("cloud storage", 0.98)].into_iter().zip(&FLOW[1..])
     {
         cells.check(
             (table, format!("{name}, events")),
-            stated_percent,
-            1.0 - events / raw_events,
-            percent,
+            1.0 - stated_share,
+            events / raw_events,
+            removed,
             format!("{} of {}", per_minute(*events), per_minute(raw_events)),
         );
         cells.check(
             (table, format!("{name}, bytes")),
-            stated_percent,
-            1.0 - bytes / raw_bytes,
-            percent,
+            1.0 - stated_share,
+            bytes / raw_bytes,
+            removed,
             format!("{}/min of {}/min", bytes_text(*bytes), bytes_text(raw_bytes)),
         );
     }
@@ -487,7 +489,8 @@ mod tests {
             ("device profile: devices", "50 k", "50 k", Follows),
             ("device profile: events of all devices", "10.000 M events/min", "30.052 M events/min", Differs),
             ("data flow and reduction: after edge, events", "80.00 %", "80.00 %", Follows),
-            ("data flow and reduction: after hub, bytes", "95.00 %", "96.00 %", Follows),
+            ("data flow and reduction: after hub, events", "95.00 %", "95.00 %", Follows),
+            ("data flow and reduction: after hub, bytes", "95.00 %", "96.00 %", Differs),
             ("data flow and reduction: bytes of an event behind the hub", "250 B", "200 B", Differs),
             ("data flow and reduction: uploads of each hub", "100 MB/min", "33.3 MB/min", Differs),
             ("offline resilience: buffer fill rate, against what leaves the edge", "1.2 GB/day", "720 MB/day", Differs),

@@ -342,7 +342,10 @@ impl EdgeConfig {
             })
             .collect();
         let size = Size::from_bytes(self.queue_bytes_max());
-        format!("when the outbox of {size} fills up, it is packed from 70 % on; {}; each loss is accounted for", lanes.join("; "))
+        format!(
+            "when the outbox of {size} fills up, it is packed from 70 % on; {}; each loss is accounted for",
+            lanes.join("; ")
+        )
     }
 
     /// The rules in force: those of `local_processing`, none where it is not enabled. Without models.

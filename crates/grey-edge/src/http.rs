@@ -74,7 +74,14 @@ pub(crate) fn api(readiness: &Readiness, metrics: &Metrics) -> Api<Arc<Site>> {
                 .answers_events(),
         )
         .route(Route::get("/v1/status", "How this site is doing", get_status).answers(200, "The status", object()))
-        .route(Route::get("/v1/queue", "What waits for the hub, in which strata, and what was done to make room", outbox::get_queue).answers(200, "The outbox", object()))
+        .route(
+            Route::get(
+                "/v1/queue",
+                "What waits for the hub, in which strata, and what was done to make room",
+                outbox::get_queue,
+            )
+            .answers(200, "The outbox", object()),
+        )
         .route(
             Route::get("/v1/ledger", "What became of every accepted event", get_ledger)
                 .list_parameters()

@@ -52,6 +52,7 @@ pub async fn start(config: &HubConfig, node_id: Option<u64>, data_dir: &Path) ->
         sites_interval_ms: heartbeat_ms,
         normal_weight: config.lanes.normal.weight,
         bulk_weight: config.lanes.bulk.weight,
+        live_share_percent: u8::try_from(config.lanes.live_share).unwrap_or(u8::MAX),
         backoff: BackoffConfig {
             initial_ms: backoff.initial.as_millis(),
             max_ms: backoff.max.as_millis(),

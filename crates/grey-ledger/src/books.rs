@@ -31,6 +31,13 @@ pub struct Books {
 }
 
 impl Books {
+    /// Books of a past of which only its end is known any more. It counts as delivered: it was
+    /// acknowledged, and the books of the tier above say how.
+    pub fn settled_below(end: Seq) -> Self {
+        let tally = Tally { delivered: end, ..Tally::default() };
+        Self { closed_to: end, closed: tally, runs: VecDeque::new(), tally }
+    }
+
     /// The end of the settled past: the first sequence that is not settled.
     pub fn end(&self) -> Seq {
         self.runs.back().map_or(self.closed_to, |run| run.range.end)
@@ -134,6 +141,13 @@ mod tests {
         assert_eq!(books.rows().len(), 3);
         books.tally.delivered += 1;
         assert!(!books.balanced(), "a count that disagrees with the ranges must show");
+    }
+
+    #[test]
+    fn a_past_that_is_known_only_by_its_end_goes_on_there() {
+        let mut books = Books::settled_below(40);
+        assert!(!books.settle(41..50, &[]) && books.settle(40..50, &[]) && books.balanced());
+        assert_eq!((books.end(), books.tally().delivered), (50, 50));
     }
 
     #[test]

@@ -56,9 +56,7 @@ impl Budget {
 
     pub(super) fn check(&self, check: &mut Check<'_>) {
         check.within("edge.connectivity.budget.billing_day", &self.billing_day, 1, 28);
-        for (key, size) in
-            [("per_second", self.per_second), ("per_day", self.per_day), ("per_month", self.per_month)]
-        {
+        for (key, size) in [("per_second", self.per_second), ("per_day", self.per_day), ("per_month", self.per_month)] {
             if let Some(size) = size {
                 let most = Size::from_bytes(1 << 50);
                 check.within(&format!("edge.connectivity.budget.{key}"), &size, Size::from_bytes(1_024), most);

@@ -199,10 +199,7 @@ fn rules_between_keys_are_checked() {
             "  connectivity: {budget: {billing_day: 31}}\n",
             "edge.connectivity.budget.billing_day: 31 is out of range; allowed: 1 to 28",
         ),
-        (
-            "  connectivity: {schedule: [{from: \"22:00\", to: \"6\"}]}\n",
-            "edge.connectivity.schedule[0]: ",
-        ),
+        ("  connectivity: {schedule: [{from: \"22:00\", to: \"6\"}]}\n", "edge.connectivity.schedule[0]: "),
         (
             "  storage: {encryption: {keys: [{file: k, env: K}]}}\n",
             "edge.storage.encryption.keys[0]: does not name one place; allowed: one of file, env, command",
@@ -265,7 +262,8 @@ fn the_first_key_seals_and_a_missing_one_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("key");
     fs::write(&path, "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff\n").unwrap();
-    let keys = |path: &Path| with(&format!("  storage: {{encryption: {{keys: [{{file: {}}}]}}}}\n", path.display())).unwrap();
+    let keys =
+        |path: &Path| with(&format!("  storage: {{encryption: {{keys: [{{file: {}}}]}}}}\n", path.display())).unwrap();
     let (seal, _) = keys(&path).storage.encryption.seal().unwrap();
     assert!(seal.unwrap().sealing().is_some());
     let error = keys(&dir.path().join("none")).storage.encryption.seal().unwrap_err();

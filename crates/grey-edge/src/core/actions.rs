@@ -127,11 +127,7 @@ pub(super) struct Actions {
 
 impl Actions {
     /// Opens the log; what waits in it is handed out again.
-    pub(super) fn open(
-        disk: &Arc<dyn Disk>,
-        dir: &Path,
-        seal: Option<&Seal>,
-    ) -> Result<(Self, Vec<String>), LogError> {
+    pub(super) fn open(disk: &Arc<dyn Disk>, dir: &Path, seal: Option<&Seal>) -> Result<(Self, Vec<String>), LogError> {
         let config = LogConfig { segment_bytes_max: SEGMENT_BYTES, ..LogConfig::default() };
         let (log, recovery) = Log::open_sealed(Arc::clone(disk), dir, config, seal)?;
         let mut notes: Vec<String> = recovery.damaged.iter().map(ToString::to_string).collect();

@@ -88,7 +88,11 @@ impl Identity {
             }
         }
         let Some(identity) = sound else {
-            return Ok(if has_traces || copies.iter().any(|(_, copy)| copy.is_some()) { Found::Lost } else { Found::Fresh });
+            return Ok(if has_traces || copies.iter().any(|(_, copy)| copy.is_some()) {
+                Found::Lost
+            } else {
+                Found::Fresh
+            });
         };
         let is_older_build = identity.crc32c.is_none();
         let bytes = identity.encode();
@@ -176,7 +180,8 @@ mod tests {
                     Box::new(move |disk| disk.flip(Path::new(copy), at, (at % 8) as u8).unwrap())
                 })
                 .chain([
-                    Box::new(move |disk: &SimDisk| disk.truncate(Path::new(copy), len / 2).unwrap()) as Box<dyn Fn(&SimDisk)>,
+                    Box::new(move |disk: &SimDisk| disk.truncate(Path::new(copy), len / 2).unwrap())
+                        as Box<dyn Fn(&SimDisk)>,
                     Box::new(move |disk: &SimDisk| disk.zero(Path::new(copy), 0, len).unwrap()),
                     Box::new(move |disk: &SimDisk| disk.lose(Path::new(copy)).unwrap()),
                 ])

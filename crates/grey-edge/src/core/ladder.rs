@@ -6,7 +6,7 @@ use std::fmt::Debug;
 
 use grey_ingest::Op;
 use grey_model::{Event, Lane};
-use grey_queue::{Admission, FoldJob, Folded, Level, OnFull, Reason, Receipt, ReceiptKind, Step};
+use grey_queue::{Admission, FoldJob, Folded, HYSTERESIS_PERCENT, Level, OnFull, Reason, Receipt, ReceiptKind, Step};
 
 use super::record::encode_op;
 use super::{CoreError, EdgeCore, StageError};
@@ -83,6 +83,8 @@ pub(super) struct Pressure {
     untold: Vec<Event>,
     counters: LadderCounters,
     relieved_ms: i64,
+    /// What was settled then, by lane.
+    relieved_acked: [u64; 3],
     last_step: Option<(i64, Step)>,
 }
 
@@ -94,6 +96,7 @@ impl Default for Pressure {
             untold: Vec::new(),
             counters: LadderCounters::default(),
             relieved_ms: i64::MIN,
+            relieved_acked: [0; 3],
             last_step: None,
         }
     }
@@ -152,11 +155,25 @@ impl EdgeCore {
         self.fold(now_ms)?;
         let due = now_ms < self.pressure.relieved_ms
             || now_ms.saturating_sub(self.pressure.relieved_ms) >= RELIEF_INTERVAL_MS;
-        if due && self.is_recovered() && (self.queue.wants_reclaim() || self.queue.is_disk_full()) {
+        let wants = || self.queue.wants_reclaim() || self.queue.is_disk_full() || self.has_drained();
+        if due && self.is_recovered() && wants() {
             self.pressure.relieved_ms = now_ms;
+            self.pressure.relieved_acked = self.acked();
             self.relieve(now_ms).or_else(|error| self.met_full_disk(error, now_ms))?;
         }
         Ok(stepped)
+    }
+
+    fn acked(&self) -> [u64; 3] {
+        Lane::ALL.map(|lane| self.queue.lane(lane).acked)
+    }
+
+    /// What keeps the level up is settled, and only the older checkpoints hold it.
+    fn has_drained(&self) -> bool {
+        let left_at = Level::Warning.percent() - HYSTERESIS_PERCENT;
+        self.queue.level() > Level::Normal
+            && u128::from(self.queue.bytes_pending()) * 100 < u128::from(self.queue.bytes_max()) * u128::from(left_at)
+            && self.acked() != self.pressure.relieved_acked
     }
 
     fn stepped(&mut self, step: Step, now_ms: i64) -> bool {

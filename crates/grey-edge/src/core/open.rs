@@ -10,7 +10,7 @@ use grey_codec::CodecError;
 use grey_disk::Disk;
 use grey_ingest::Op;
 use grey_log::{Checkpoints, Log, LogConfig, LogError};
-use grey_model::{Epoch, Lane, Seq, Stamp};
+use grey_model::{BlockHeader, Epoch, Lane, Seq, Stamp};
 use grey_queue::{Queue, QueueConfig};
 use grey_rules::{Derived, Engine, EngineConfig, Operation, RuleSet};
 
@@ -137,15 +137,12 @@ impl EdgeCore {
             belongs_to(checkpoint.site.as_str(), &config.site, Path::new("checkpoints"))?;
         }
         let intake_config = LogConfig { segment_bytes_max: config.intake_segment_bytes, ..LogConfig::default() };
-        let (mut intake, recovery) = Log::open_sealed(Arc::clone(&disk), Path::new("intake"), intake_config, seal("intake").as_ref())?;
+        let (mut intake, recovery) =
+            Log::open_sealed(Arc::clone(&disk), Path::new("intake"), intake_config, seal("intake").as_ref())?;
         opened.notes.extend(recovery.damaged.iter().map(ToString::to_string));
         let dead_config = LogConfig { segment_bytes_max: 8 << 20, ..LogConfig::default() };
-        let (dead, lost) = Log::open_sealed(
-            Arc::clone(&disk),
-            Path::new("dead-letters"),
-            dead_config,
-            seal("dead-letters").as_ref(),
-        )?;
+        let (dead, lost) =
+            Log::open_sealed(Arc::clone(&disk), Path::new("dead-letters"), dead_config, seal("dead-letters").as_ref())?;
         opened.notes.extend(lost.damaged.iter().map(ToString::to_string));
 
         let (actions, notes) = Actions::open(&disk, Path::new("actions"), seal("actions").as_ref())?;
@@ -153,7 +150,7 @@ impl EdgeCore {
 
         let queue_state = checkpoint.as_ref().map(|c| c.queue.clone());
         let queue_config = QueueConfig { seal: config.seal.clone(), ..config.queue.clone() };
-        let (queue, repairs) =
+        let (mut queue, repairs) =
             Queue::open(&disk, Path::new("outbox"), config.site.clone(), queue_config, queue_state)?;
         opened.notes.extend(repairs.into_iter().map(|r| format!("outbox lane {}: {}", r.lane, r.what)));
         let is_lost = matches!(found, Found::Lost);
@@ -177,6 +174,17 @@ impl EdgeCore {
             Some(checkpoint) => Origin::of_checkpoint(checkpoint),
             None => Origin::of_logs(&intake, &queue, Epoch(identity.epoch), now_ms, &mut opened),
         };
+        if checkpoint.is_none() {
+            for lane in Lane::ALL {
+                let first =
+                    queue.reader().next(lane, 0)?.and_then(|(_, block)| Some(BlockHeader::parse(&block).ok()?.header));
+                let (epoch, below) = match first {
+                    Some(block) => (block.epoch, block.first_seq),
+                    None => (origin.epoch, origin.next_seqs[lane.index()]),
+                };
+                queue.assume_settled(lane, epoch, below);
+            }
+        }
         let Origin { epoch, applied, next_seqs, accepted, past, is_blind } = origin;
         let mut dedup_state = checkpoint.as_ref().map_or_else(DedupState::default, |c| c.dedup.clone());
         if is_lost {
@@ -327,7 +335,10 @@ impl EdgeCore {
                 }
                 Err(LogError::Damaged { lost, path, offset, .. }) => {
                     tracing::error!(path = %path.display(), offset, ?lost, "intake records are lost");
-                    self.note_damage(format!("{} is damaged at byte {offset}: intake records {lost:?} are lost", path.display()));
+                    self.note_damage(format!(
+                        "{} is damaged at byte {offset}: intake records {lost:?} are lost",
+                        path.display()
+                    ));
                     self.skip_lost(lost.end.max(index + 1), to)?;
                 }
                 Err(error) => return Err(error.into()),

@@ -38,13 +38,7 @@ impl Origin {
     }
 
     /// Continues from what the logs say, or begins a new life after the directory's first one.
-    pub(super) fn of_logs(
-        intake: &Log,
-        queue: &Queue,
-        first_life: Epoch,
-        now_ms: i64,
-        opened: &mut Opened,
-    ) -> Self {
+    pub(super) fn of_logs(intake: &Log, queue: &Queue, first_life: Epoch, now_ms: i64, opened: &mut Opened) -> Self {
         if let Some((index, header, seqs)) = first_numbered(intake) {
             let epoch = header.epoch;
             let next_seqs = Lane::ALL.map(|lane| {
@@ -73,18 +67,17 @@ impl Origin {
         let done = last.iter().flatten().map(|header| header.intake).max().unwrap_or(0);
         let applied = done.clamp(intake.first_index(), intake.durable_end());
         let is_empty = of_outbox.is_none() && intake.next_index() == 0;
-        let begun = Self { epoch: first_life, applied, next_seqs: [0; 3], accepted: [0; 3], past: Vec::new(), is_blind: false };
+        let begun =
+            Self { epoch: first_life, applied, next_seqs: [0; 3], accepted: [0; 3], past: Vec::new(), is_blind: false };
         if is_empty && opened.fresh {
             return begun;
         }
         // Also where nothing is left at all: there may have been something.
         let epoch = Epoch((now_ms.max(1) as u64).max(of_outbox.unwrap_or_default().max(first_life).0 + 1));
-        if !is_empty || !opened.notes.is_empty() {
-            opened.notes.push(format!(
-                "neither a checkpoint nor the intake tells how far the site had numbered its events: a new life, \
-                 {epoch}, begins"
-            ));
-        }
+        opened.notes.push(format!(
+            "neither a checkpoint nor the intake tells how far the site had numbered its events: a new life, {epoch}, \
+             begins"
+        ));
         let end_of = |lane: Lane| match &last[lane.index()] {
             Some(header) if Some(header.epoch) == of_outbox => header.range().end,
             _ => 0,

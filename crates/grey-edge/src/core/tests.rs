@@ -181,7 +181,8 @@ fn acknowledged_blocks_are_delivered_in_the_books_and_leave_the_disk() {
 #[test]
 fn a_full_outbox_refuses_and_a_full_disk_accepts_nothing() {
     let mut bench = Bench::new(6, Forward::Raw);
-    bench.config.queue = QueueConfig { bytes_max: 200_000, on_full: [OnFull::Block; 3], reserve_bytes: 0, ..bench.config.queue };
+    bench.config.queue =
+        QueueConfig { bytes_max: 200_000, on_full: [OnFull::Block; 3], reserve_bytes: 0, ..bench.config.queue };
     bench.restart();
     let mut accepted = 0;
     loop {
@@ -637,5 +638,111 @@ proptest! {
             (bench.events(), bench.core.ledger().into_iter().map(|r| (r.lane, r.accepted, r.tally)).collect::<Vec<_>>())
         };
         prop_assert_eq!(run(true), run(false));
+    }
+}
+
+/// A site with a settled past, some blocks that wait, and records that no checkpoint has seen.
+fn used(seed: u64) -> Bench {
+    let mut bench = Bench::new(seed, Forward::Raw);
+    // The beginning of the intake is given back.
+    (bench.config.intake_retention_ms, bench.config.intake_segment_bytes) = (3_000, 4 << 10);
+    bench.restart();
+    for round in 0..40 {
+        bench.now_ms += 1_000;
+        bench.accept((0..20).map(|n| reading(round * 20 + n, 20.0 + n as f64, Some(&format!("{}", round * 20 + n)))));
+        if round < 37 {
+            bench.core.flush(bench.now_ms, true).unwrap();
+        }
+        if round == 20 {
+            bench.core.acknowledged(Lane::Bulk, 12).unwrap();
+        }
+        if round % 6 == 5 {
+            bench.core.checkpoint(bench.now_ms).unwrap();
+        }
+    }
+    bench.disk.kill();
+    bench
+}
+
+fn lose(bench: &Bench, prefix: &str) {
+    let files = bench.disk.files();
+    let doomed: Vec<_> = files.iter().filter(|(path, _)| path.starts_with(prefix)).collect();
+    assert!(!doomed.is_empty(), "{prefix}: {files:?}");
+    doomed.into_iter().for_each(|(path, _)| bench.disk.lose(path.as_ref()).unwrap());
+}
+
+fn reopen(bench: &Bench) -> Result<(EdgeCore, Opened), CoreError> {
+    let disk: Arc<dyn Disk> = Arc::new(bench.disk.clone());
+    let (mut core, opened) = EdgeCore::open(disk, bench.config.clone(), bench.now_ms, (3, 4))?;
+    while !core.replay(3, bench.now_ms)? {}
+    Ok((core, opened))
+}
+
+#[test]
+fn without_any_checkpoint_numbers_go_on_and_nothing_is_emitted_twice() {
+    let mut bench = used(30);
+    let (next, epoch, before) =
+        (bench.core.next_seqs(), bench.core.epoch(), bench.core.uplink_status(0).accepted_total);
+    lose(&bench, "checkpoints/");
+    let (core, opened) = reopen(&bench).unwrap();
+    bench.core = core;
+    assert!(opened.notes.iter().any(|note| note.contains("no checkpoint can be read")), "{:?}", opened.notes);
+    assert_eq!((bench.core.epoch(), bench.core.next_seqs()), (epoch, next));
+    assert_eq!(bench.core.uplink_status(0).accepted_total, before);
+    bench.accept([reading(1, 5.0, None)]);
+    bench.core.flush(bench.now_ms, true).unwrap();
+    let bulk = bench.events().into_iter().filter(|((_, lane, _), _)| *lane == Lane::Bulk);
+    let times: Vec<i64> = bulk.map(|(_, event)| event.device_time_ms - START_MS).collect();
+    let mut sorted = times.clone();
+    sorted.sort_unstable();
+    sorted.dedup();
+    assert_eq!(sorted.len() + 1, times.len(), "only the one that was sent again is there twice");
+    assert!(times.contains(&799), "the last of those that only the intake had");
+    bench.assert_balanced();
+    bench.core.acknowledged(Lane::Bulk, u64::MAX).unwrap();
+    bench.core.checkpoint(bench.now_ms).unwrap();
+    bench.assert_balanced();
+}
+
+#[test]
+fn where_nothing_tells_the_numbers_a_new_life_begins() {
+    for lost in [&["checkpoints/", "intake/"][..], &["checkpoints/", "intake/", "outbox/"]] {
+        let mut bench = used(31);
+        let epoch = bench.core.epoch();
+        lost.iter().for_each(|prefix| lose(&bench, prefix));
+        let (core, opened) = reopen(&bench).unwrap();
+        bench.core = core;
+        assert!(bench.core.epoch() > epoch && bench.core.next_seqs() == [0; 3], "{:?}", opened.notes);
+        assert!(opened.notes.iter().any(|note| note.contains("a new life")), "{:?}", opened.notes);
+        bench.accept([reading(1, 5.0, None)]);
+        bench.core.flush(bench.now_ms, true).unwrap();
+        let events = bench.events();
+        assert_eq!(events.keys().filter(|(life, ..)| *life > epoch.0).count(), 1);
+        assert_eq!(events.len() > 1, lost.len() == 2, "what waits of the life before is sent");
+        bench.assert_balanced();
+        bench.restart();
+        bench.assert_balanced();
+    }
+}
+
+#[test]
+fn a_directory_without_identity_is_still_its_sites() {
+    for lost in [&["identity"][..], &["identity", "checkpoints/"]] {
+        let mut bench = used(32);
+        let (next, epoch) = (bench.core.next_seqs(), bench.core.epoch());
+        lost.iter().for_each(|prefix| lose(&bench, prefix));
+        let other = Bench {
+            disk: bench.disk.clone(),
+            config: CoreConfig { site: SiteId::new("site-2").unwrap(), ..bench.config.clone() },
+            core: open(&SimDisk::new(1), &bench.config, START_MS),
+            now_ms: bench.now_ms,
+        };
+        assert!(matches!(reopen(&other), Err(CoreError::OtherSite { .. })));
+        let (core, opened) = reopen(&bench).unwrap();
+        bench.core = core;
+        assert!(opened.notes.iter().any(|note| note.contains("identity")), "{:?}", opened.notes);
+        assert_eq!((bench.core.epoch(), bench.core.next_seqs()), (epoch, next));
+        bench.assert_balanced();
+        assert!(reopen(&bench).unwrap().1.notes.is_empty(), "mended");
     }
 }

@@ -31,7 +31,8 @@ pub(super) fn drain_json(link: Option<&LinkStatus>) -> Json {
             shown["since"] = json!(format_rfc3339_ms(link.unix_ms(*since_ms)));
             shown["reason"] = json!(reason.as_str());
             shown["detail"] = json!(reason.to_string());
-            if let StallReason::BudgetSpent { until_unix_ms, .. } | StallReason::OutsideSchedule { until_unix_ms } = reason
+            if let StallReason::BudgetSpent { until_unix_ms, .. } | StallReason::OutsideSchedule { until_unix_ms } =
+                reason
             {
                 shown["until"] = json!(format_rfc3339_ms(*until_unix_ms));
             }

@@ -2,3 +2,5 @@
 
 mod crash_rules;
 mod damage;
+mod ladder;
+mod sealed;

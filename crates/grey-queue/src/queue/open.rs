@@ -4,11 +4,12 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use grey_disk::Disk;
+use grey_ledger::Books;
 use grey_log::{Log, LogConfig, Recovery};
-use grey_model::{Disposition, Lane, SiteId};
+use grey_model::{Disposition, Epoch, Lane, Seq, SiteId};
 
 use super::{LaneLog, Queue, QueueConfig, QueueError, QueueState, Repair, parse};
-use crate::lane::{LaneEnd, LaneState, Pending};
+use crate::lane::{LaneEnd, LaneState, Life, Pending};
 use crate::lease::Doubt;
 use crate::reader::{QueueReader, Shared, receipt};
 use crate::record::Record;
@@ -223,6 +224,20 @@ impl Queue {
         }
         self.publish(lane);
         self.find_untold(lane)
+    }
+
+    /// Where no checkpoint tells what was settled: everything of a life below a sequence was, and
+    /// its books begin there. Changes nothing in a life that has books.
+    pub fn assume_settled(&mut self, lane: Lane, epoch: Epoch, below: Seq) {
+        let state = &mut self.lanes[lane.index()].state;
+        if below > 0 && !state.lives.iter().any(|life| life.epoch == epoch) {
+            state.lives.push(Life { epoch, books: Books::settled_below(below) });
+            state.lives.sort_by_key(|life| life.epoch);
+        }
+        if (state.epoch, state.end_seq) < (epoch, below) {
+            (state.epoch, state.end_seq) = (epoch, below);
+        }
+        self.publish(lane);
     }
 
     /// What the last block of the lane says about its end.

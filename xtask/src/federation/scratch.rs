@@ -20,6 +20,11 @@ impl Scratch {
         Ok(Self { path, kept: false })
     }
 
+    /// A folder in it, which goes with it.
+    pub(crate) fn below(&self, name: &str) -> Self {
+        Self { path: self.path.join(name), kept: true }
+    }
+
     /// Where it is.
     pub(crate) fn path(&self) -> &Path {
         &self.path

@@ -152,10 +152,12 @@ async fn torture(options: &Options, binaries: &Binaries, scratch: &Scratch) -> R
     let mut random = Random(options.seed);
     let (mut counts, mut all_good, began) = (Counts::default(), true, Instant::now());
     while counts.kills < options.runs {
-        let folder = scratch.path().join(format!("batch-{}", counts.batches));
+        // Each batch has tiers of its own: its publishers begin their ids anew.
+        let scratch = scratch.below(&format!("batch-{}", counts.batches));
+        let folder = scratch.path().to_owned();
         let disk = SmallDisk::mount(&folder.join("disk"), options.disk_mib << 20)?;
         let kills = options.batch.min(options.runs - counts.kills);
-        let mut batch = Batch::start(binaries, scratch, disk).await?;
+        let mut batch = Batch::start(binaries, &scratch, disk).await?;
         for _ in 0..kills {
             batch.run(&mut random, &mut counts).await?;
         }

@@ -170,18 +170,17 @@ mod tests {
         }
     }
 
+    type Blow = Box<dyn Fn(&SimDisk)>;
+
     #[test]
     fn either_copy_mends_the_other_whatever_became_of_it() {
         let (_, identity) = stored();
         for copy in COPIES {
             let len = identity.encode().len() as u64;
-            let blows: Vec<Box<dyn Fn(&SimDisk)>> = (0..len)
-                .map(|at| -> Box<dyn Fn(&SimDisk)> {
-                    Box::new(move |disk| disk.flip(Path::new(copy), at, (at % 8) as u8).unwrap())
-                })
+            let blows: Vec<Blow> = (0..len)
+                .map(|at| -> Blow { Box::new(move |disk| disk.flip(Path::new(copy), at, (at % 8) as u8).unwrap()) })
                 .chain([
-                    Box::new(move |disk: &SimDisk| disk.truncate(Path::new(copy), len / 2).unwrap())
-                        as Box<dyn Fn(&SimDisk)>,
+                    Box::new(move |disk: &SimDisk| disk.truncate(Path::new(copy), len / 2).unwrap()) as Blow,
                     Box::new(move |disk: &SimDisk| disk.zero(Path::new(copy), 0, len).unwrap()),
                     Box::new(move |disk: &SimDisk| disk.lose(Path::new(copy)).unwrap()),
                 ])

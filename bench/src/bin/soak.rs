@@ -25,7 +25,7 @@ use grey_bench::hub::Hub;
 use grey_bench::{Outcome, Places, http, machine, scalar, usage};
 
 /// What the data directory may hold, by its first part, and whose it is.
-const OWNERS: [(&str, &str); 10] = [
+const OWNERS: [(&str, &str); 12] = [
     ("intake", "intake"),
     ("outbox", "outbox"),
     ("ids", "deduplication"),
@@ -35,7 +35,9 @@ const OWNERS: [(&str, &str); 10] = [
     ("models", "models"),
     ("models-kept", "models"),
     ("lock", "process"),
+    ("budget", "uplink budget"),
     ("identity.json", "identity"),
+    ("identity-copy.json", "identity"),
 ];
 /// Floors may rise by this share from the first drain to the last.
 const GROWTH_MAX: f64 = 0.10;

@@ -126,6 +126,10 @@ impl Outbox for SiteOutbox<'_> {
         self.reader.next(lane, from).map_err(|error| OutboxError(error.to_string()))
     }
 
+    fn end(&mut self, lane: Lane) -> Option<u64> {
+        Some(self.reader.end(lane))
+    }
+
     fn own_streams(&mut self) -> OwnStreams {
         self.shared.own
     }

@@ -16,6 +16,8 @@ pub(crate) struct Damage {
     pub(crate) may_be_lost: BTreeSet<u64>,
     /// Ids may have been forgotten: what is sent again may count again.
     pub(crate) forgot_ids: bool,
+    /// A checkpoint was damaged, and on a full outbox there is but one.
+    pub(crate) forgot_books: bool,
 }
 
 impl Damage {
@@ -44,6 +46,7 @@ impl Damage {
             self.may_be_lost.extend(site.exposed());
         }
         self.forgot_ids |= within("intake/") || within("ids/") || within("identity") || within("checkpoints/");
+        self.forgot_books |= within("checkpoints/");
         format!("{} at {at} of {path} ({len} bytes)", what.as_str())
     }
 }

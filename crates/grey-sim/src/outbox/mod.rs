@@ -274,7 +274,8 @@ impl History {
             let Some(core) = &mut self.site.core else { return Err("the site is down".into()) };
             let is_drained = Lane::ALL.iter().all(|lane| {
                 let state = core.queue().lane(*lane);
-                state.acked == state.end && core.pending_events(*lane) == 0
+                let has_all = state.end_seq == core.next_seqs()[lane.index()];
+                state.acked == state.end && has_all && core.pending_events(*lane) == 0
             });
             if self.site.is_answered() && is_drained {
                 return Ok(());

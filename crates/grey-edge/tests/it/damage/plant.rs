@@ -57,7 +57,7 @@ fn config() -> CoreConfig {
     CoreConfig {
         // Blocks are closed when the plant says so.
         lanes: Lane::ALL.map(|lane| LanePolicy { linger_ms: 3_600_000, ..LanePolicy::default_for(lane) }),
-        queue: QueueConfig { bytes_max: 8 << 20, segment_bytes_max: 2 << 10, ..QueueConfig::default() },
+        queue: QueueConfig { segment_bytes_max: 2 << 10, reserve_bytes: 64 << 10, ..QueueConfig::default() },
         intake_segment_bytes: 4 << 10,
         intake_retention_ms: 12_000,
         checkpoint_interval_ms: i64::MAX,

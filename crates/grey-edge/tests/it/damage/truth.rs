@@ -8,7 +8,7 @@ use std::sync::Arc;
 use grey_disk::{Disk, SimDisk};
 use grey_edge::core::CoreError;
 use grey_log::{Log, LogConfig};
-use grey_model::{BlockHeader, Event, Kind, Lane, Seq, StreamKey};
+use grey_model::{BlockHeader, Event, Kind, Lane, RangeSet, Seq, StreamKey};
 
 use super::blow::{Blow, bytes_of};
 use super::hub::Hub;
@@ -87,6 +87,18 @@ impl Truth {
             }
         }
         Ok(Self { events, readings, records, files })
+    }
+
+    /// The sequences of those records that are hit and behind which no intake record is intact.
+    pub(crate) fn tail_of(&self, hit: &[&Record]) -> BTreeMap<StreamKey, RangeSet> {
+        let mut tail: BTreeMap<StreamKey, RangeSet> = BTreeMap::new();
+        let is_hit =
+            |record: &&Record| hit.iter().any(|other| other.path == record.path && other.bytes == record.bytes);
+        for record in self.records.iter().rev().filter(|record| record.is_replayed).take_while(is_hit) {
+            let Holds::Sequences(ranges) = &record.holds else { continue };
+            ranges.iter().for_each(|(key, range)| _ = tail.entry(key.clone()).or_default().insert(range.clone()));
+        }
+        tail
     }
 
     /// The records that a blow touches.

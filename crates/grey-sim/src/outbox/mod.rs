@@ -281,6 +281,6 @@ impl History {
                 return Ok(());
             }
         }
-        Err("the site does not come to rest".into())
+        Err(format!("the site does not come to rest: {}", self.site.describe()))
     }
 }

@@ -374,6 +374,19 @@ impl Site {
         self.config.queue.on_full[lane.index()] != OnFull::Block
     }
 
+    /// For a failure report.
+    pub(crate) fn describe(&self) -> String {
+        let Some(core) = &self.core else { return "it is down".into() };
+        let lanes = Lane::ALL.map(|lane| {
+            let state = core.queue().lane(lane);
+            (state.acked, state.end, state.end_seq, core.next_seqs()[lane.index()], core.pending_events(lane))
+        });
+        let queue = core.queue();
+        let (level, used, limit) = (queue.level(), queue.bytes_on_disk(), queue.bytes_max());
+        let waiting = self.waiting.len();
+        format!("level {level}, {used} of {limit} bytes, {waiting} batches wait, lanes {lanes:?}, {:?}", queue.strata())
+    }
+
     /// Readings that were acknowledged and that no block has.
     pub(crate) fn exposed(&self) -> BTreeSet<u64> {
         let written: BTreeSet<u64> = self

@@ -219,6 +219,12 @@ fn decode(slot: &[u8]) -> Result<(u64, [RangeSet; 3]), WireError> {
     Ok((sequence, lease))
 }
 
+/// For verification: whether a lease file says what was given out, or that nothing was yet.
+#[doc(hidden)]
+pub fn is_lease(file: &[u8]) -> bool {
+    file.iter().all(|byte| *byte == 0) || file.chunks(SLOT_BYTES).any(|slot| decode(slot).is_ok())
+}
+
 pub(crate) type SharedDoubt = Arc<Mutex<Doubt>>;
 
 pub(crate) fn lock(doubt: &SharedDoubt) -> MutexGuard<'_, Doubt> {

@@ -36,6 +36,8 @@ pub use fold::{Applied, FoldJob, Folded};
 pub use ladder::{HYSTERESIS_PERCENT, Ladder, Level, Step};
 pub use lane::{LaneState, LaneStateV1, Life, Pending};
 pub use lease::UplinkReader;
+#[doc(hidden)]
+pub use lease::is_lease;
 pub use queue::{Admission, OnFull, Queue, QueueConfig, QueueError, QueueState, QueueStateV1, Repair};
 pub use reader::{LostBlocks, QueueReader};
 pub use receipt::{LEVEL_STREAM, RANGE_STREAM, Reason, Receipt, ReceiptKind};

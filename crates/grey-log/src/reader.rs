@@ -3,7 +3,8 @@
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
+use grey_seal::LastKey;
 
 use crate::format::{HEADER_BYTES, RECORD_HEADER_BYTES, RecordHeader};
 use crate::shared::{SegmentSeal, Shared, SparseIndex, View, lock};
@@ -41,6 +42,14 @@ struct Ahead {
     chunk_offset: u64,
     /// The chunk before, whose memory is used again once its records are dropped.
     spare: Bytes,
+    opened: Opened,
+}
+
+/// Where sealed records are opened, in copies, and what with.
+#[derive(Debug, Default)]
+struct Opened {
+    key: LastKey,
+    buffer: BytesMut,
 }
 
 /// What a look for a record came to.
@@ -90,7 +99,7 @@ impl LogReader {
             })?;
             match found {
                 Found::Here((offset, header, mut payload)) => {
-                    match self.shared.unseal(&view, header, offset, &mut payload) {
+                    match self.shared.unseal(&view, header, offset, &mut payload, &mut LastKey::default()) {
                         Ok(plain) => return Ok(Some(payload.freeze().slice(plain))),
                         Err(error) if self.is_current(&view) => return Err(error),
                         Err(_) => {}
@@ -117,7 +126,6 @@ impl LogReader {
     pub fn scan(&self, from: u64, bytes_max: usize) -> Result<Vec<(u64, Bytes)>, LogError> {
         let mut records = Vec::new();
         let mut room = bytes_max;
-        let mut opened = BytesMut::new();
         let mut ahead = lock(&self.ahead).take().filter(|ahead| ahead.next.index == from);
         let mut attempts = 0;
         let mut next = from;
@@ -145,7 +153,7 @@ impl LogReader {
                     }
                 },
             };
-            let (went, is_intact) = self.take(&view, start, bytes_max, &mut room, &mut records, &mut opened)?;
+            let (went, is_intact) = self.take(&view, start, bytes_max, &mut room, &mut records)?;
             next = went.next.index;
             if is_intact {
                 ahead = Some(went);
@@ -184,7 +192,6 @@ impl LogReader {
         bytes_max: usize,
         room: &mut usize,
         records: &mut Vec<(u64, Bytes)>,
-        opened: &mut BytesMut,
     ) -> Result<(Ahead, bool), LogError> {
         while ahead.next.index < view.bound && (*room > 0 || records.is_empty()) {
             let at = (ahead.next.offset - ahead.chunk_offset) as usize;
@@ -208,7 +215,7 @@ impl LogReader {
                 return Ok((ahead, false));
             }
             let payload = if header.is_sealed || matches!(view.segment.seal, SegmentSeal::Sealed(_)) {
-                match self.open(view, header, ahead.next.offset, &record[RECORD_HEADER_BYTES..], opened) {
+                match self.open(view, header, ahead.next.offset, &record[RECORD_HEADER_BYTES..], &mut ahead.opened) {
                     Ok(payload) => payload,
                     Err(error) if records.is_empty() => return Err(error),
                     Err(_) => {
@@ -234,14 +241,20 @@ impl LogReader {
         header: RecordHeader,
         offset: u64,
         sealed: &[u8],
-        opened: &mut BytesMut,
+        opened: &mut Opened,
     ) -> Result<Bytes, LogError> {
-        if opened.capacity() < sealed.len() {
-            *opened = BytesMut::with_capacity(sealed.len().max(OPENED_BYTES));
+        let Opened { key, buffer } = opened;
+        buffer.clear();
+        if buffer.capacity() < sealed.len() {
+            // The same memory again, once what was opened in it is dropped.
+            buffer.reserve(sealed.len().max(OPENED_BYTES));
         }
-        opened.extend_from_slice(sealed);
-        let plain = self.shared.unseal(view, header, offset, opened)?;
-        Ok(opened.split().freeze().slice(plain))
+        buffer.extend_from_slice(sealed);
+        let plain = self.shared.unseal(view, header, offset, buffer, key)?;
+        buffer.truncate(plain.end);
+        let mut record = buffer.split();
+        record.advance(plain.start);
+        Ok(record.freeze())
     }
 
     /// Reads on from `ahead.next`. `false` when the file is shorter than it was.
@@ -271,6 +284,7 @@ impl LogReader {
                 chunk: Bytes::new(),
                 chunk_offset: offset,
                 spare: Bytes::new(),
+                opened: Opened::default(),
             }),
             Found::Lost(lost, offset) => Found::Lost(lost, offset),
         })

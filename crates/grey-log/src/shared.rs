@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use grey_disk::{Disk, File, OpenMode};
-use grey_seal::{HEAD_BYTES, KeyId, OpenError, Seal};
+use grey_seal::{HEAD_BYTES, KeyId, LastKey, OpenError, Seal};
 
 use crate::format::{HEADER_BYTES, RecordHeader, SealedWith, SegmentHeader, segment_name};
 use crate::quarantine::quarantine;
@@ -302,13 +302,15 @@ impl Shared {
     }
 
     /// The payload of a checksummed record at `offset` of a segment as it was appended:
-    /// opened in place if it is sealed. The range says where in `payload` it is.
+    /// opened in place if it is sealed. The range says where in `payload` it is. `last` is
+    /// what the record before was opened with.
     pub(crate) fn unseal(
         &self,
         view: &View,
         header: RecordHeader,
         offset: u64,
         payload: &mut [u8],
+        last: &mut LastKey,
     ) -> Result<Range<usize>, LogError> {
         let key_id = match (view.segment.seal, header.is_sealed) {
             (SegmentSeal::Plain | SegmentSeal::Unknown, false) => return Ok(0..payload.len()),
@@ -323,7 +325,7 @@ impl Shared {
             }
         };
         let Some(seal) = &self.seal else { return Err(self.key_missing(view, key_id)) };
-        match seal.open(key_id, header.index, payload) {
+        match seal.open_next(last, key_id, header.index, payload) {
             Ok(plain) => Ok(HEAD_BYTES..HEAD_BYTES + plain.len()),
             Err(OpenError::KeyMissing { key_id }) => Err(self.key_missing(view, key_id)),
             Err(OpenError::Forged | OpenError::Format) => Err(self.forged(view, header, offset)),

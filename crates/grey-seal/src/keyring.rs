@@ -37,6 +37,23 @@ struct Derived {
     key: Arc<LessSafeKey>,
 }
 
+impl Derived {
+    fn opens(&self, key_id: KeyId, head: &Head) -> bool {
+        self.salt == head.salt && self.key_id == key_id && self.algorithm == head.algorithm
+    }
+}
+
+/// The data key that a reader used last. Records that follow one another mostly have the
+/// same, and the keyring, which all threads share, need not be asked for it.
+#[derive(Default)]
+pub struct LastKey(Option<Derived>);
+
+impl fmt::Debug for LastKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("LastKey").field(&self.0.as_ref().map(|key| key.key_id)).finish()
+    }
+}
+
 impl Keyring {
     /// The first key is the current one; the others only open. One that is given twice counts once.
     ///
@@ -102,10 +119,28 @@ impl Keyring {
     /// # Errors
     /// See [`OpenError`]. The bytes are lost then.
     pub fn open<'a>(&self, key_id: KeyId, aad: &[u8], sealed: &'a mut [u8]) -> Result<&'a mut [u8], OpenError> {
+        self.open_next(&mut LastKey::default(), key_id, aad, sealed)
+    }
+
+    /// Like [`Keyring::open`], for one record after the other.
+    ///
+    /// # Errors
+    /// As [`Keyring::open`].
+    pub fn open_next<'a>(
+        &self,
+        last: &mut LastKey,
+        key_id: KeyId,
+        aad: &[u8],
+        sealed: &'a mut [u8],
+    ) -> Result<&'a mut [u8], OpenError> {
         let head = Head::decode(sealed).ok_or(OpenError::Format)?;
-        let key = self.data_key(key_id, &head)?;
+        let known = match last.0.take().filter(|known| known.opens(key_id, &head)) {
+            Some(known) => known,
+            None => self.derive(key_id, &head)?,
+        };
+        let known = last.0.insert(known);
         let body = &mut sealed[HEAD_BYTES..];
-        key.open_in_place(head.nonce(), Aad::from(aad), body).map_err(|_| OpenError::Forged)
+        known.key.open_in_place(head.nonce(), Aad::from(aad), body).map_err(|_| OpenError::Forged)
     }
 
     /// Opens a sealed record of which nobody knows the key any more, with whichever key
@@ -133,12 +168,10 @@ impl Keyring {
         Ok(salt)
     }
 
-    fn data_key(&self, key_id: KeyId, head: &Head) -> Result<Arc<LessSafeKey>, OpenError> {
+    fn derive(&self, key_id: KeyId, head: &Head) -> Result<Derived, OpenError> {
         // Nothing under this lock is left half done by a panic.
         let mut derived = self.derived.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_it =
-            |known: &Derived| known.salt == head.salt && known.key_id == key_id && known.algorithm == head.algorithm;
-        if let Some(position) = derived.iter().rposition(is_it) {
+        if let Some(position) = derived.iter().rposition(|known| known.opens(key_id, head)) {
             derived[position..].rotate_left(1);
         } else {
             let master = self.get(key_id).ok_or(OpenError::KeyMissing { key_id })?;
@@ -148,7 +181,7 @@ impl Keyring {
             }
             derived.push(Derived { key_id, salt: head.salt, algorithm: head.algorithm, key: Arc::new(key) });
         }
-        derived.last().map(|known| Arc::clone(&known.key)).ok_or(OpenError::Format)
+        derived.last().cloned().ok_or(OpenError::Format)
     }
 }
 

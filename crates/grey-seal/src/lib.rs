@@ -39,7 +39,7 @@ mod source;
 
 pub use error::{KeyError, OpenError, SealError};
 pub use key::{KEY_BYTES, KeyId, MasterKey};
-pub use keyring::Keyring;
+pub use keyring::{Keyring, LastKey};
 pub use seal::{Place, Seal};
 pub use sealer::{Algorithm, HEAD_BYTES, OVERHEAD_BYTES, Sealer};
 pub use source::{KeySource, LoadedKey};

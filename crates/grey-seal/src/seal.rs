@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ring::digest::{Context, Digest, SHA256, digest};
 
-use crate::{Algorithm, KeyId, Keyring, OpenError, SealError, Sealer};
+use crate::{Algorithm, KeyId, Keyring, LastKey, OpenError, SealError, Sealer};
 
 const PURPOSE_BYTES: usize = 16;
 
@@ -100,6 +100,20 @@ impl Seal {
     /// See [`Keyring::open`].
     pub fn open<'a>(&self, key_id: KeyId, index: u64, sealed: &'a mut [u8]) -> Result<&'a mut [u8], OpenError> {
         self.keyring.open(key_id, self.place(index).as_ref(), sealed)
+    }
+
+    /// Like [`Seal::open`], for one record after the other.
+    ///
+    /// # Errors
+    /// See [`Keyring::open`].
+    pub fn open_next<'a>(
+        &self,
+        last: &mut LastKey,
+        key_id: KeyId,
+        index: u64,
+        sealed: &'a mut [u8],
+    ) -> Result<&'a mut [u8], OpenError> {
+        self.keyring.open_next(last, key_id, self.place(index).as_ref(), sealed)
     }
 
     /// Opens the record that was sealed for `index` with whichever key opens it.

@@ -132,6 +132,13 @@ impl LaneState {
         life.is_some_and(|life| life.books.settle(header.range(), &header.accounts))
     }
 
+    /// True when settled and waiting sequences make the lane. That blocks of an earlier life
+    /// wait beside those of this one is not seen.
+    pub(crate) fn adds_up(&self) -> bool {
+        self.lives.last().is_some_and(|life| life.epoch < self.epoch)
+            || self.settled_seq(self.epoch) + self.pending.tally.total() == self.end_seq
+    }
+
     /// The first sequence of the current life that is not settled.
     pub(crate) fn settled_seq(&self, epoch: Epoch) -> Seq {
         self.lives.iter().find(|life| life.epoch == epoch).map_or(0, |life| life.books.end())
@@ -162,7 +169,9 @@ impl LaneEnd {
     /// Takes note of a block at the end of the lane.
     pub(crate) fn appended(&mut self, position: u64, header: &BlockHeader, bytes: usize) {
         self.end = position + 1;
-        self.end_seq = header.range().end;
+        // After a loss the owner may write again what is settled.
+        let before = if self.epoch == header.epoch { self.end_seq } else { 0 };
+        self.end_seq = header.range().end.max(before);
         self.epoch = header.epoch;
         self.pending.add(header, bytes);
         self.counted = self.counted.plus(Counted::of(header, bytes));

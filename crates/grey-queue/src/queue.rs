@@ -4,6 +4,7 @@ mod folding;
 mod open;
 mod telling;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use bytes::Bytes;
 use grey_disk::Disk;
 use grey_log::{Log, LogError};
 use grey_model::{BlockError, BlockHeader, Lane};
-use grey_seal::Seal;
+use grey_seal::{KeyId, Seal};
 use serde::{Deserialize, Serialize};
 
 use crate::ladder::{Ladder, Level, Step};
@@ -35,7 +36,9 @@ pub struct QueueConfig {
     /// What becomes of each lane, by index, when the outbox is full.
     pub on_full: [OnFull; 3],
     /// Bytes of disk set aside, so that folds, receipts and checkpoints still have room
-    /// when the disk is full. Not counted as used. A fold needs up to 4 MiB.
+    /// when the disk is full. Not counted as used. A fold needs up to 4 MiB. With 0 nothing
+    /// is set aside: on a full disk folds may then be refused as well, and room comes from
+    /// acknowledged blocks ([`Queue::reclaim`] writes nothing) or from elsewhere on the disk.
     pub reserve_bytes: u64,
     /// What blocks on disk are sealed with and opened with; `None`: they are plain.
     pub seal: Option<Seal>,
@@ -311,6 +314,18 @@ impl Queue {
         logs.sum::<u64>() + lease::lock(&self.doubt).bytes()
     }
 
+    /// The keys that stored blocks are sealed with, and how many segments over all lanes and
+    /// strata need each of them: an old key that is not here any more may go.
+    pub fn keys_in_use(&self) -> BTreeMap<KeyId, usize> {
+        let mut keys = BTreeMap::new();
+        for log in self.lanes.iter().flat_map(|slot| slot.layers.iter().flatten().chain([&slot.log])) {
+            for (key_id, segments) in log.keys_in_use() {
+                *keys.entry(key_id).or_default() += segments;
+            }
+        }
+        keys
+    }
+
     /// True from [`Queue::disk_full`] until [`Queue::observe`] found room again.
     pub fn is_disk_full(&self) -> bool {
         self.disk_full
@@ -417,6 +432,8 @@ pub(crate) fn parse(lane: Lane, position: u64, block: &Bytes) -> Result<BlockHea
 
 #[cfg(test)]
 mod pressure;
+#[cfg(test)]
+mod sealed;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]

@@ -188,21 +188,18 @@ impl Queue {
             }
         } else {
             let mut position = known.end;
-            let mut is_short = false;
+            let (mut is_short, mut is_exact) = (false, true);
             match last.filter(|last| last.head.serial >= known.serial) {
                 _ if is_new => position = slot.floor,
                 Some(last) => {
                     // Between the checkpoint and the last fold lies the difference of their counts.
                     let by = last.head.counted.minus(known.counted);
                     slot.state.counted = last.head.counted;
-                    slot.state.pending.shift(by);
+                    is_exact = slot.state.pending.shift(by);
                     position = position.max(last.head.lane_end).min(slot.log.durable_end());
                     is_short = slot.log.durable_end() < last.head.lane_end;
                 }
                 None => {}
-            }
-            if position > known.end && position == slot.log.durable_end() {
-                self.find_end(lane, position)?;
             }
             while position < self.lanes[lane.index()].log.durable_end() {
                 let Some((at, block)) = self.reader.next(lane, position)? else { break };
@@ -213,10 +210,19 @@ impl Queue {
                 end.apply_to(state);
                 position = at + 1;
             }
+            // The fold does not say; and where a loss took the lane's end, other blocks may have
+            // come to the positions that the checkpoint knew.
+            let slot = &self.lanes[lane.index()];
+            let end = slot.log.durable_end();
+            if end > slot.state.acked {
+                self.find_end(lane, end)?;
+            }
             let slot = &mut self.lanes[lane.index()];
-            slot.state.end = slot.state.end.max(slot.log.durable_end());
-            if is_short {
-                // The fold counted blocks that are not there any more.
+            slot.state.end = slot.state.end.max(end);
+            // A fold may have counted blocks that are not there any more; and the counts of
+            // folds that are lost are not known.
+            let is_damaged = repairs.iter().any(|repair| repair.lane == lane);
+            if is_short || !is_exact || is_damaged || !slot.state.adds_up() {
                 let expected = slot.state.pending.counted();
                 self.publish(lane);
                 self.recount(lane, expected)?;

@@ -257,6 +257,7 @@ impl World {
         let upto = given[self.random.below(given.len() as u64) as usize] + 1;
         let done = self.queue.ack(lane, upto);
         self.check(done);
+        self.check_counts();
         let acked = self.checkpoints.front().map_or(0, |state| state.lanes[lane.index()].acked);
         self.given.retain(|(of, position), _| *of != lane || *position >= acked);
     }
@@ -303,14 +304,22 @@ impl World {
         self.check_counts();
     }
 
+    /// Settled and waiting sequences make the lane, after damage as well.
     fn check_counts(&self) {
-        if self.is_damaged {
-            return;
-        }
         for lane in Lane::ALL {
             let state = self.queue.lane(lane);
             let settled = state.lives.first().map_or(0, |life| life.books.end());
             assert_eq!(settled + state.pending.tally.total(), state.end_seq, "seed {}: {lane}", self.seed);
+            if self.is_damaged {
+                // Which blocks are lost shows when they are read.
+                continue;
+            }
+            let (reader, mut position, mut pending) = (self.queue.reader(), state.acked, Pending::default());
+            while let Some((at, block)) = reader.next(lane, position).unwrap() {
+                pending.add(&parse(lane, at, &block).unwrap(), block.len());
+                position = at + 1;
+            }
+            assert_eq!(pending, state.pending, "seed {}: {lane}", self.seed);
         }
     }
 

@@ -182,6 +182,82 @@ fn a_full_disk_takes_nothing_and_loses_nothing() {
     assert_eq!(read_all(&queue.reader(), Lane::Bulk).len(), 6);
 }
 
+/// The checkpointed state of a version before the strata, in postcard's format: in the normal
+/// lane ten blocks as [`fill`] writes them, four of them acknowledged.
+const STATE_V1: &[u8] = &[
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, // critical
+    1, 1, 0, 0, 0, 0, 0, 0, 8, // normal: one life, epoch 1, nothing closed, eight runs
+    0, 2, 0, 2, 3, 1, 0, 0, 3, 5, 0, 5, 6, 1, 0, 0, 6, 8, 0, 8, 9, 1, 0, 0, 9, 11, 0, 11, 12, 1, 0, 0, //
+    8, 4, 0, 0, 0, // settled: 8 delivered, 4 reduced
+    4, 10, 30, 1, // acked, end, sequence, epoch
+    6, 218, 18, 0, 6, 0, 0, 12, // waiting
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, // bulk
+];
+
+#[test]
+fn a_state_of_the_version_before_goes_on() {
+    let disk = SimDisk::new(6);
+    let (mut queue, _) = open(&disk, None);
+    fill(&mut queue, Lane::Normal, 10);
+    queue.ack(Lane::Normal, 4).unwrap();
+    let (old, rest) = postcard::take_from_bytes::<QueueStateV1>(STATE_V1).unwrap();
+    assert!(rest.is_empty());
+    let state = QueueState::from(old);
+    let known = queue.lane(Lane::Normal).clone();
+    let LaneState { lives, acked, end, end_seq, epoch, pending, .. } = state.lanes[1].clone();
+    assert_eq!(
+        (lives, acked, end, end_seq, epoch, pending),
+        (known.lives, known.acked, known.end, known.end_seq, known.epoch, known.pending)
+    );
+    assert_eq!((&state.lanes[0], &state.lanes[2]), (&LaneState::default(), &LaneState::default()));
+
+    for n in 10..15 {
+        write(&mut queue, Lane::Normal, n * 3, 2, 1);
+    }
+    let expected = queue.lane(Lane::Normal).clone();
+    drop(queue);
+    disk.crash();
+    let (mut queue, repairs) = open(&disk, Some(state));
+    let found = queue.lane(Lane::Normal);
+    assert_eq!(repairs, []);
+    assert_eq!((&found.lives, found.pending, found.end_seq), (&expected.lives, expected.pending, 45));
+    queue.ack(Lane::Normal, u64::MAX).unwrap();
+    let life = &queue.lane(Lane::Normal).lives[0];
+    assert_eq!((life.books.end(), life.books.balanced()), (45, true));
+    assert_eq!(queue.lane(Lane::Normal).pending, Pending::default());
+}
+
+#[test]
+fn without_a_reserve_acknowledged_blocks_make_room_on_a_full_disk() {
+    let disk = SimDisk::new(8);
+    let (mut queue, _) = open(&disk, None);
+    assert_eq!(queue.bytes_reserved(), 0);
+    disk.set_capacity(Some(disk.files().iter().map(|(_, len)| len).sum::<u64>() + 200_000));
+    let mut n = 0;
+    let refused = loop {
+        let (header, bytes) = block(Lane::Normal, n * 3, 2, 1);
+        match queue.write(Lane::Normal, [(&header, &bytes)]) {
+            Ok(()) => n += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(refused, QueueError::Log(LogError::Full { .. })), "{refused:?}");
+    queue.disk_full(1);
+    queue.observe(2);
+    assert_eq!((queue.admission(Lane::Normal), queue.is_disk_full()), (Admission::Block, true));
+    queue.ack(Lane::Normal, n / 2).unwrap();
+    assert!(queue.wants_reclaim());
+    let state = queue.state();
+    queue.reclaim(&state).unwrap();
+    queue.observe(3);
+    assert_eq!(
+        (queue.admission(Lane::Normal), queue.is_disk_full(), queue.bytes_reserved()),
+        (Admission::Take, false, 0)
+    );
+    write(&mut queue, Lane::Normal, n * 3, 2, 1);
+    assert_eq!(read_all(&queue.reader(), Lane::Normal).len() as u64, n - n / 2 + 1);
+}
+
 #[test]
 fn the_limit_is_in_bytes() {
     let disk = SimDisk::new(4);

@@ -20,6 +20,12 @@
 
 /// The bound is never below this: a few blocks, whatever the estimate.
 const IN_FLIGHT_MIN_BYTES: u64 = 64 * 1024;
+/// At first, what a link of this speed carries in one round trip is tried at once, in bytes
+/// per second: TCP's own start finds the way to it, and a long link must not wait for the
+/// two one after the other.
+const STARTUP_BYTES_PER_S: u64 = 1_000_000;
+/// But not more than this, in bytes: a slow link with a long way would queue it.
+const STARTUP_BYTES_MAX: u64 = 512 * 1024;
 /// Over how long the best goodput and the least round trip are taken, in seconds.
 const WINDOW_S: usize = 10;
 /// Time from one look for the least round trip to the next, in milliseconds.
@@ -69,6 +75,8 @@ pub struct RateEstimate {
     goodput: Window,
     rtt: Window,
     round: Round,
+    /// The bound until the first round has ended.
+    first_bytes: u64,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -99,7 +107,14 @@ impl RateEstimate {
             goodput: Window::default(),
             rtt: Window::default(),
             round: Round { is_full: true, ..Round::default() },
+            first_bytes: IN_FLIGHT_MIN_BYTES,
         }
+    }
+
+    /// Knows how long the peer took to answer the greeting.
+    pub fn of_round_trip(rtt_ms: u64) -> Self {
+        let first = rtt_ms.saturating_mul(STARTUP_BYTES_PER_S) / 1_000;
+        Self { first_bytes: first.clamp(IN_FLIGHT_MIN_BYTES, STARTUP_BYTES_MAX), ..Self::new() }
     }
 
     /// A block is sent while so many bytes are in flight, itself not counted.
@@ -177,7 +192,7 @@ impl RateEstimate {
     /// A block may be sent while less than this is in flight, in bytes.
     pub fn in_flight_max(&self) -> u64 {
         let (Some(goodput), Some(rtt_ms)) = (self.goodput_bytes_per_s(), self.rtt_ms()) else {
-            return IN_FLIGHT_MIN_BYTES;
+            return self.first_bytes;
         };
         let (quarters, extra_ms) = match self.phase {
             Phase::Startup { .. } => (8, BURST_MS),

@@ -302,8 +302,12 @@ impl Lanes {
     /// A session begins; `ends` is per lane where the backlog ends, if the outbox knows.
     pub(super) fn on_connected(&mut self, ends: [Option<u64>; 3]) {
         self.restart(ends);
-        // Another connection may take another path.
-        self.rate = RateEstimate::new();
+    }
+
+    /// The greeting was answered after so many milliseconds. What was known of the link is
+    /// forgotten: another connection may take another path.
+    pub(super) fn on_welcome(&mut self, rtt_ms: u64) {
+        self.rate = RateEstimate::of_round_trip(rtt_ms);
     }
 
     /// The session is over: what was in flight is read again.

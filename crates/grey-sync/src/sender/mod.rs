@@ -230,8 +230,9 @@ impl Sender {
             live.heard_ms = now;
         }
         match (frame, &mut self.phase) {
-            (Frame::Welcome(welcome), Phase::Greeting { own: Some(own), .. }) => {
-                let own = *own;
+            (Frame::Welcome(welcome), Phase::Greeting { own: Some(own), until }) => {
+                let (own, since) = (*own, until.saturating_sub(self.config.greeting_timeout_ms));
+                self.lanes.on_welcome(now.saturating_sub(since));
                 self.on_welcome(now, own, welcome);
             }
             (Frame::Ack(ack), Phase::Live(_)) => self.on_ack(now, &ack),

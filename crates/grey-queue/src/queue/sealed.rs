@@ -134,7 +134,7 @@ fn every_stratum_is_sealed_and_opens_again_with_its_key_alone() {
 }
 
 #[test]
-fn after_a_change_of_keys_old_blocks_open_until_none_is_left() {
+fn after_a_change_of_keys_old_blocks_open_and_new_ones_have_the_new_key() {
     let disk = SimDisk::new(3);
     let queue = all_strata(&disk, &config(&[1]));
     let (before, state) = (blocks(&queue), queue.state());

@@ -9,6 +9,7 @@ use grey_model::time::parse_time_ms;
 use grey_rules::Forward;
 
 use crate::plan::{self, PlanArgs};
+use crate::queue::{self, ExportArgs, FolderArgs, InspectArgs, RepairArgs};
 use crate::rules_file::Choice;
 use crate::world::{Failure, World};
 use crate::{remote, rules_command};
@@ -25,6 +26,7 @@ const EXAMPLES: &str = "Examples:
   greyctl events --kind reading --from -1h --output ndjson > hour.ndjson
   greyctl alerts list
   greyctl plan fleet.yaml --compare
+  greyctl queue verify /var/lib/grey
   greyctl ledger --server http://127.0.0.1:7280 --site factory-7";
 
 const TEST_EXAMPLES: &str = "Examples:
@@ -35,11 +37,19 @@ const TEST_EXAMPLES: &str = "Examples:
 
 Exit codes: 0; 1 when the recording cannot be read or the result is not the expected one; 2 when the rules are wrong.";
 
+const QUEUE_EXAMPLES: &str = "Examples:
+  greyctl queue inspect /var/lib/grey --max-bytes 1073741824
+  greyctl queue verify /var/lib/grey --key-file /etc/grey/key
+  greyctl queue repair /var/lib/grey/outbox/bulk --write
+  greyctl queue export /var/lib/grey --lane critical --from 2026-03-01T12:00:00Z --output critical.ndjson
+
+Exit codes: 0; 1 when something is damaged or lost; 2 when it cannot be looked at, for want of a key or since an agent runs.";
+
 /// The command line, parsed.
 #[derive(Debug, Clone, Parser)]
 #[command(
     name = "greyctl",
-    about = "The operator's tool: tries rules on recordings, asks running tiers",
+    about = "The operator's tool: tries rules on recordings, sizes fleets, asks running tiers, reads a stopped agent's files",
     after_help = EXAMPLES,
     subcommand_required = true,
     arg_required_else_help = true
@@ -65,8 +75,8 @@ enum Command {
     Ledger(SiteArgs),
     /// The sites that a hub or coordinator knows
     Sites(SiteArgs),
-    /// What waits for the hub at an edge agent
-    #[command(subcommand)]
+    /// What waits for the hub at an edge agent: a running one's, or a stopped one's files
+    #[command(subcommand, after_help = QUEUE_EXAMPLES)]
     Queue(QueueCommand),
     /// Size a fleet: buffer, time offline, time to drain, bandwidth and cost
     Plan(Box<PlanArgs>),
@@ -109,8 +119,20 @@ enum AlertsCommand {
 
 #[derive(Debug, Clone, Subcommand)]
 enum QueueCommand {
-    /// Blocks, events and bytes by lane
+    /// Blocks, events and bytes by lane, at a running agent
     Status(Remote),
+    /// What a stopped agent's outbox holds: by lane and stratum, by key, and every file
+    #[command(after_help = QUEUE_EXAMPLES)]
+    Inspect(InspectArgs),
+    /// Read every byte of a stopped agent's logs; exits 1 when something is lost
+    #[command(after_help = QUEUE_EXAMPLES)]
+    Verify(FolderArgs),
+    /// What opening the logs would mend; with --write, mend it and keep the evidence
+    #[command(after_help = QUEUE_EXAMPLES)]
+    Repair(RepairArgs),
+    /// Write the events of a stopped agent's outbox as NDJSON or CSV
+    #[command(after_help = QUEUE_EXAMPLES)]
+    Export(ExportArgs),
 }
 
 /// How a result is written.
@@ -404,6 +426,10 @@ pub fn run(line: &Line, world: &mut World<'_>) -> Result<(), Failure> {
         Command::Ledger(args) => remote::ledger(args, world.out),
         Command::Sites(args) => remote::sites(args, world.out),
         Command::Queue(QueueCommand::Status(remote)) => remote::queue(remote, world.out),
+        Command::Queue(QueueCommand::Inspect(args)) => queue::inspect(args, world),
+        Command::Queue(QueueCommand::Verify(args)) => queue::verify(args, world),
+        Command::Queue(QueueCommand::Repair(args)) => queue::repair(args, world),
+        Command::Queue(QueueCommand::Export(args)) => queue::export(args, world),
         Command::Plan(args) => plan::run(args, world.out),
         Command::Completions { shell } => {
             let shell = match shell {

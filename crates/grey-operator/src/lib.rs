@@ -1,5 +1,6 @@
 //! The commands of `greyctl`: rules tried on recordings, with a report and a
-//! plot, readers of a running tier over its HTTP interface, and the sizing of a fleet.
+//! plot, readers of a running tier over its HTTP interface, the outbox of a stopped agent,
+//! and the sizing of a fleet.
 //!
 //! [`run`] does one command line. What it needs of the world stands in
 //! [`World`]: where to write, the environment, standard input. Nothing here
@@ -14,6 +15,11 @@ mod plan;
 mod plan_file;
 mod plan_site;
 mod plot;
+mod queue;
+mod queue_blocks;
+mod queue_export;
+mod queue_files;
+mod queue_folder;
 mod recording;
 mod remote;
 mod replay;

@@ -52,16 +52,22 @@ pub enum Failure {
         /// What is wrong with it.
         problem: String,
     },
+    /// Something is damaged or lost; it was printed what.
+    #[error("{0}")]
+    Damaged(String),
+    /// Files cannot be looked at, for want of a key or since an agent works on them: exit code 2.
+    #[error("{0}")]
+    Unreadable(String),
     /// The result is not the expected one; the differences were printed.
     #[error("the result differs from {0}")]
     Differs(String),
 }
 
 impl Failure {
-    /// The exit code: 2 for wrong rules and options, 1 for everything else.
+    /// The exit code: 2 for wrong rules and options and for what cannot be looked at, 1 for everything else.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Rules(_) | Self::Usage(_) => 2,
+            Self::Rules(_) | Self::Usage(_) | Self::Unreadable(_) => 2,
             _ => 1,
         }
     }
@@ -72,6 +78,10 @@ impl Failure {
             Self::Rules(errors) => errors.to_string(),
             other => format!("greyctl: {other}"),
         }
+    }
+
+    pub(crate) fn unreadable(path: &std::path::Path, problem: impl std::fmt::Display) -> Self {
+        Self::Unreadable(format!("{}: {problem}", path.display()))
     }
 
     pub(crate) fn file(path: &std::path::Path, problem: impl std::fmt::Display) -> Self {

@@ -1,6 +1,7 @@
 //! Whole command lines, with buffers in place of the terminal.
 
 mod plan;
+mod queue;
 mod remote;
 mod rules;
 

@@ -110,7 +110,7 @@ impl BlockBuilder {
             time_max_ms: self.time_max_ms,
             compression,
             raw_len,
-            payload: &stored,
+            payload: &[&stored],
         };
         let block = self.frame.finish(&content, stamp, intake);
         self.kinds = 0;

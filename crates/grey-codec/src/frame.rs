@@ -30,7 +30,8 @@ pub(crate) struct Content<'a> {
     pub(crate) time_max_ms: i64,
     pub(crate) compression: Compression,
     pub(crate) raw_len: usize,
-    pub(crate) payload: &'a [u8],
+    /// One behind the other.
+    pub(crate) payload: &'a [&'a [u8]],
 }
 
 impl Frame {
@@ -103,7 +104,7 @@ impl Frame {
             accounts: std::mem::take(&mut self.accounts),
         };
         self.first_seq = self.next_seq;
-        header.encode(content.payload)
+        header.encode_parts(content.payload)
     }
 }
 

@@ -40,7 +40,7 @@ pub use builder::BlockBuilder;
 pub use compress::Effort;
 pub use error::CodecError;
 pub use limit::{FIELDS_MAX, LimitError, check};
-pub use raw::{RAW_PAYLOAD_BYTES_MAX, RawBuilder, RawPayloads, raw_payloads};
+pub use raw::{RAW_PAYLOAD_BYTES_MAX, RawBuilder, RawPayloads, decode_raw, raw_payloads};
 
 #[cfg(test)]
 mod tests;

@@ -3,11 +3,12 @@
 //! The frame is the same, so that sequences, accounts and the checksum work
 //! as ever; the kinds in its header are 0, which no block of events has.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use bytes::Bytes;
 use grey_model::limits::{BLOCK_BYTES_MAX, BLOCK_EVENTS_MAX};
-use grey_model::{Compression, Disposition, Epoch, HeaderView, Lane, Reader, Seq, SiteId, Stamp, Writer};
+use grey_model::{BlockHeader, Compression, Disposition, Epoch, HeaderView, Lane, Reader, Seq, SiteId, Stamp, Writer};
 
 use crate::columns::Payload;
 use crate::compress::{Effort, compress, decompress};
@@ -21,16 +22,24 @@ const LAYOUT: u8 = 3;
 pub const RAW_PAYLOAD_BYTES_MAX: usize = 1024 * 1024 - 1024;
 /// Most bytes of a payload's length.
 const LENGTH_BYTES_MAX: usize = 3;
+/// After so many blocks in a row that did not get smaller, not every one is tried.
+const MISSES_MAX: u32 = 4;
+/// But one of so many.
+const TRY_EVERY: u32 = 8;
 
 /// Builds blocks of opaque payloads, one after the other, without a gap between their sequences.
 ///
 /// A payload that does not compress costs one byte more below 128 bytes, two below 16 KiB and three above.
+/// After four blocks that compression did not make smaller it is tried with every eighth only, until
+/// it does again; [`Effort::Hard`] tries each.
 /// Deterministic: the same calls give the same bytes.
 #[derive(Debug)]
 pub struct RawBuilder {
     frame: Frame,
     compression: Compression,
     effort: Effort,
+    /// Blocks in a row that did not get smaller.
+    misses: u32,
     lens: Vec<u32>,
     bytes: Vec<u8>,
 }
@@ -39,7 +48,7 @@ impl RawBuilder {
     /// A builder whose first block starts at `next_seq`.
     pub fn new(site: SiteId, epoch: Epoch, lane: Lane, compression: Compression, next_seq: Seq) -> Self {
         let frame = Frame::new(site, epoch, lane, next_seq);
-        Self { frame, compression, effort: Effort::default(), lens: Vec::new(), bytes: Vec::new() }
+        Self { frame, compression, effort: Effort::default(), misses: 0, lens: Vec::new(), bytes: Vec::new() }
     }
 
     /// How hard the blocks are compressed from here on; [`Effort::Normal`] unless told.
@@ -105,29 +114,41 @@ impl RawBuilder {
         if self.span() == 0 {
             return None;
         }
-        let mut payload = Payload::default();
+        let mut head = Vec::new();
         if !self.lens.is_empty() {
-            let out = &mut payload.bytes;
-            out.reserve(self.payload_bytes_max());
-            out.push(LAYOUT);
-            self.lens.iter().for_each(|&len| out.put_varint(len.into()));
-            payload.cuts.push(out.len());
-            out.extend_from_slice(&self.bytes);
+            head.reserve(self.payload_bytes_max() - self.bytes.len());
+            head.push(LAYOUT);
+            self.lens.iter().for_each(|&len| head.put_varint(len.into()));
         }
-        let (compression, stored) = compress(self.compression, self.effort, &payload);
-        let content = Content {
-            events: self.payloads(),
-            kinds: 0,
-            time_min_ms: 0,
-            time_max_ms: 0,
-            compression,
-            raw_len: payload.bytes.len(),
-            payload: &stored,
+        let raw_len = head.len() + self.bytes.len();
+        let packed = self.pack(&head);
+        let (compression, payload): (_, &[&[u8]]) = match &packed {
+            Some(packed) => (self.compression, &[packed]),
+            None => (Compression::None, &[&head, &self.bytes]),
         };
+        let (events, kinds) = (self.payloads(), 0);
+        let content = Content { events, kinds, time_min_ms: 0, time_max_ms: 0, compression, raw_len, payload };
         let block = self.frame.finish(&content, stamp, intake);
         self.lens.clear();
         self.bytes.clear();
         Some(block)
+    }
+
+    /// The payload compressed, if that makes it smaller.
+    fn pack(&mut self, head: &[u8]) -> Option<Vec<u8>> {
+        let is_due = self.misses < MISSES_MAX || self.misses.is_multiple_of(TRY_EVERY) || self.effort == Effort::Hard;
+        let is_asked = self.compression != Compression::None && !head.is_empty();
+        let packed = if is_asked && is_due {
+            let payload = Payload { bytes: [head, &self.bytes].concat(), cuts: vec![head.len()] };
+            match compress(self.compression, self.effort, &payload) {
+                (Compression::None, _) => None,
+                (_, packed) => Some(packed.into_owned()),
+            }
+        } else {
+            None
+        };
+        self.misses = if packed.is_some() { 0 } else { self.misses.wrapping_add(1) };
+        packed
     }
 }
 
@@ -167,6 +188,23 @@ impl RawPayloads {
 ///
 /// [`CodecError::EventPayload`] for a block of events; else what is malformed or over its limit.
 pub fn raw_payloads(view: &HeaderView<'_>) -> Result<RawPayloads, CodecError> {
+    payloads(view, Bytes::copy_from_slice)
+}
+
+/// Checks a whole block that a [`RawBuilder`] wrote and reads its payloads; what is not
+/// compressed is not copied, so that it keeps the memory of `block` alive.
+///
+/// # Errors
+///
+/// As [`raw_payloads`]; [`CodecError::Block`] when it is no intact block.
+pub fn decode_raw(block: &Bytes) -> Result<(BlockHeader, RawPayloads), CodecError> {
+    let view = BlockHeader::parse(block)?;
+    let payloads = payloads(&view, |plain| block.slice_ref(plain))?;
+    Ok((view.header, payloads))
+}
+
+/// `keep` makes what is not compressed last.
+fn payloads(view: &HeaderView<'_>, keep: impl Fn(&[u8]) -> Bytes) -> Result<RawPayloads, CodecError> {
     let header = &view.header;
     if header.kinds != 0 {
         return Err(CodecError::EventPayload);
@@ -198,7 +236,10 @@ pub fn raw_payloads(view: &HeaderView<'_>) -> Result<RawPayloads, CodecError> {
         return Err(CodecError::Contradiction { what: "payloads and their lengths" });
     }
     let start = reader.offset();
-    let bytes = Bytes::from(raw.into_owned()).slice(start..);
+    let bytes = match raw {
+        Cow::Borrowed(plain) => keep(&plain[start..]),
+        Cow::Owned(raw) => Bytes::from(raw).slice(start..),
+    };
     Ok(RawPayloads { bytes, places })
 }
 
@@ -233,7 +274,9 @@ mod tests {
             let view = BlockHeader::parse(&block).unwrap();
             let found: Vec<(Seq, Bytes)> = raw_payloads(&view).unwrap().iter().collect();
             let expected: Vec<(Seq, Bytes)> = (10 + gap..).zip(payloads.into_iter().map(Bytes::from)).collect();
-            prop_assert_eq!(found, expected);
+            prop_assert_eq!(&found, &expected);
+            let (header, shared) = decode_raw(&block).unwrap();
+            prop_assert_eq!((&header, shared.iter().collect::<Vec<_>>()), (&view.header, expected));
             for len in 0..view.payload.len() {
                 let cut = view.header.encode(&view.payload[..len]);
                 prop_assert!(raw_payloads(&BlockHeader::parse(&cut).unwrap()).is_err());
@@ -264,6 +307,26 @@ mod tests {
         let sum: usize = (0..payloads).map(len).sum();
         let block = builder.finish(Stamp::default(), 0).unwrap();
         assert!(payloads > 4_000 && block.len() < sum + 2 * payloads + 128, "{payloads} {} {sum}", block.len());
+    }
+
+    #[test]
+    fn what_is_not_compressed_is_not_copied_and_compression_is_tried_again() {
+        let noise: Vec<u8> = (0..250_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        let mut builder = builder(Compression::Lz4);
+        let mut block = |payload: &[u8]| {
+            builder.push(payload).unwrap();
+            builder.finish(Stamp::default(), 0).unwrap()
+        };
+        for _ in 0..20 {
+            let plain = block(&noise);
+            let (header, payloads) = decode_raw(&plain).unwrap();
+            let (_, payload) = payloads.get(0).unwrap();
+            assert_eq!((header.compression, payload), (Compression::None, &noise[..]));
+            assert!(plain.as_ptr_range().contains(&payload.as_ptr()));
+        }
+        let lens: Vec<usize> = (0..12).map(|_| block(&[7; 1_000]).len()).collect();
+        let first = lens.iter().position(|len| *len < 500).unwrap();
+        assert!(first > 0 && first < TRY_EVERY as usize && lens[first..].iter().all(|len| *len < 500), "{lens:?}");
     }
 
     #[test]

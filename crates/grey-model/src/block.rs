@@ -161,6 +161,12 @@ impl BlockHeader {
 
     /// Writes header, payload and checksum as one block.
     pub fn encode(&self, payload: &[u8]) -> Bytes {
+        self.encode_parts(&[payload])
+    }
+
+    /// Like [`BlockHeader::encode`] with a payload in several parts, to spare the caller a copy.
+    pub fn encode_parts(&self, parts: &[&[u8]]) -> Bytes {
+        let payload_len: usize = parts.iter().map(|part| part.len()).sum();
         let site = self.site.as_str().as_bytes();
         let mut accounts = Vec::with_capacity(8 + self.accounts.len() * 6);
         accounts.put_varint(self.accounts.len() as u64);
@@ -173,7 +179,7 @@ impl BlockHeader {
             accounts.put_varint(u64::from(rule));
             at = account.range.end;
         }
-        let mut out = BytesMut::with_capacity(FIXED_BYTES + site.len() + accounts.len() + payload.len() + CRC_BYTES);
+        let mut out = BytesMut::with_capacity(FIXED_BYTES + site.len() + accounts.len() + payload_len + CRC_BYTES);
         out.put_slice(&MAGIC);
         out.put_u8(VERSION);
         out.put_u8(self.lane as u8);
@@ -189,13 +195,13 @@ impl BlockHeader {
         out.put_u32_le(self.stamp.uncertainty_ms);
         out.put_u32_le(self.payload_raw_len);
         out.put_u64_le(self.intake);
-        out.put_u32_le(payload.len() as u32);
+        out.put_u32_le(payload_len as u32);
         out.put_u32_le(accounts.len() as u32);
         out.put_u16_le(site.len() as u16);
         out.put_u16_le(0);
         out.put_slice(site);
         out.put_slice(&accounts);
-        out.put_slice(payload);
+        parts.iter().for_each(|part| out.put_slice(part));
         let crc = crc32c::crc32c(&out);
         out.put_u32_le(crc);
         out.freeze()

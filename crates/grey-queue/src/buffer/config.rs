@@ -44,8 +44,8 @@ pub struct BufferConfig {
     /// - [`OnFull::DropNewest`]: it is refused with
     ///   [`BufferError::Dropped`](crate::buffer::BufferError::Dropped), and counted.
     pub on_full: [OnFull; 3],
-    /// Size of a file in bytes: space comes back one file at a time, and opening reads at
-    /// most one of each lane. At most an eighth of `max_bytes` is used, at least 64 KiB.
+    /// Size of a file in bytes: space comes back one or two files at a time, and opening
+    /// reads at most one of each lane, and the first bytes of all. At most an eighth of `max_bytes` is used, at least 64 KiB.
     pub segment_bytes: u64,
     /// How payloads are compressed.
     pub codec: Codec,

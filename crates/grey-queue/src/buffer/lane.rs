@@ -18,8 +18,12 @@ use super::record::{Builder, Chunk, Closed, PREFIX_BYTES};
 
 /// Read at a time: what the log reads ahead.
 const SCAN_BYTES: usize = 240 << 10;
-/// When nothing waits, a file from this size on is given back.
+/// When nothing waits and room is short, a file from this size on is given back.
 const IDLE_BYTES: u64 = 1 << 20;
+/// While room is not short, so many files are given back at a time: each time takes a sync.
+const RECLAIM_FILES: u64 = 2;
+/// But no more than this part of the limit, or one file.
+const RECLAIM_STEPS: u64 = 32;
 /// A lane gives way in this many steps at least, so that no more goes than is needed.
 const DROP_STEPS: u64 = 16;
 
@@ -39,6 +43,7 @@ pub(crate) struct LaneStore {
     /// Bytes of acknowledged records when space was last given back.
     reclaimed: u64,
     reclaim_step: u64,
+    segment_bytes: u64,
     cursor: Cursor,
     bytes_on_disk: u64,
 }
@@ -112,7 +117,10 @@ impl LaneStore {
             stored_committed: stored,
             acked,
             reclaimed: acked.stored,
-            reclaim_step: segment_bytes_max,
+            reclaim_step: (segment_bytes_max * RECLAIM_FILES)
+                .min(config.max_bytes / RECLAIM_STEPS)
+                .max(segment_bytes_max),
+            segment_bytes: segment_bytes_max,
             cursor: Cursor::at(&acked),
             bytes_on_disk,
         })
@@ -286,18 +294,30 @@ impl LaneStore {
 
     /// True when enough was acknowledged to look for space to give back.
     pub(crate) fn is_reclaimable(&self) -> bool {
-        let step = if self.acked.seq == self.acked.end { self.reclaim_step.min(IDLE_BYTES) } else { self.reclaim_step };
+        self.acked.stored - self.reclaimed >= self.reclaim_step.max(1)
+    }
+
+    /// The same when room is short.
+    pub(crate) fn has_something_to_give(&self) -> bool {
+        let is_emptied = self.acked.seq == self.acked.end;
+        let step = if is_emptied { self.segment_bytes.min(IDLE_BYTES) } else { self.segment_bytes };
         self.acked.stored - self.reclaimed >= step.max(1)
     }
 
-    /// True when no record may be left to tell where the lane ends.
-    pub(crate) fn is_emptied(&self) -> bool {
-        self.acked.position >= self.reader.durable_end()
+    /// Gives the files of acknowledged items back but for the last file, whose last record
+    /// tells where the lane ends.
+    pub(crate) fn reclaim(&mut self) -> Result<(), BufferError> {
+        self.trim(self.acked.position.min(self.reader.durable_end().saturating_sub(1)))
     }
 
-    /// Gives space back. The acknowledgements must be durable if the lane is emptied.
-    pub(crate) fn reclaim(&mut self) -> Result<(), BufferError> {
-        self.log.trim_front(self.acked.position)?;
+    /// Gives the last one back as well. The acknowledgements, which then tell the end, must
+    /// be durable.
+    pub(crate) fn reclaim_all(&mut self) -> Result<(), BufferError> {
+        self.trim(self.acked.position)
+    }
+
+    fn trim(&mut self, position: u64) -> Result<(), BufferError> {
+        self.log.trim_front(position)?;
         self.reclaimed = self.acked.stored;
         self.bytes_on_disk = self.log.bytes();
         Ok(())
@@ -328,7 +348,7 @@ impl LaneStore {
     }
 }
 
-fn decode(lane: Lane, position: u64, record: &[u8]) -> Result<Chunk, BufferError> {
+fn decode(lane: Lane, position: u64, record: &Bytes) -> Result<Chunk, BufferError> {
     Chunk::decode(position, record).map_err(|source| BufferError::Record { lane, position, source })
 }
 

@@ -6,7 +6,7 @@
 use std::fmt;
 
 use bytes::Bytes;
-use grey_codec::{BlockBuilder, CodecError, RawBuilder, RawPayloads, SeqEvent, decode_payload, raw_payloads};
+use grey_codec::{BlockBuilder, CodecError, RawBuilder, RawPayloads, SeqEvent, decode_payload, decode_raw};
 use grey_model::{BlockHeader, Compression, Epoch, Event, Lane, Seq, SiteId, Stamp};
 
 /// The form that an item was appended in.
@@ -163,23 +163,31 @@ enum Body {
 }
 
 impl Chunk {
-    pub(crate) fn decode(position: u64, record: &[u8]) -> Result<Self, CodecError> {
-        let (form, block) = record.split_first().ok_or(CodecError::Contradiction { what: "an empty record" })?;
-        let form = Form::from_u8(*form).ok_or(CodecError::Layout(*form))?;
-        let view = BlockHeader::parse(block)?;
-        let body = match form {
-            Form::Event => Body::Events(decode_payload(&view.header, view.payload)?),
-            Form::Raw | Form::Typed => Body::Raw(raw_payloads(&view)?),
+    /// Items that are not compressed stay in the memory of `record`.
+    pub(crate) fn decode(position: u64, record: &Bytes) -> Result<Self, CodecError> {
+        let form = *record.first().ok_or(CodecError::Contradiction { what: "an empty record" })?;
+        let form = Form::from_u8(form).ok_or(CodecError::Layout(form))?;
+        let block = record.slice(PREFIX_BYTES..);
+        let (header, body) = match form {
+            Form::Event => {
+                let view = BlockHeader::parse(&block)?;
+                let events = decode_payload(&view.header, view.payload)?;
+                (view.header, Body::Events(events))
+            }
+            Form::Raw | Form::Typed => {
+                let (header, payloads) = decode_raw(&block)?;
+                (header, Body::Raw(payloads))
+            }
         };
-        let range = view.header.range();
+        let range = header.range();
         let chunk = Self {
             position,
             form,
             first: range.start,
             end: range.end,
-            stored_before: view.header.intake,
+            stored_before: header.intake,
             stored: record.len() as u64,
-            bytes: view.header.payload_raw_len as usize,
+            bytes: header.payload_raw_len as usize,
             body,
         };
         if chunk.len() as u64 != chunk.end - chunk.first {

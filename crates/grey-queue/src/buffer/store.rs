@@ -270,7 +270,8 @@ impl Buffer {
         self.lanes.iter().any(LaneStore::has_next)
     }
 
-    /// Forgets the items of a batch, and all before them in their lanes.
+    /// Forgets the items of a batch, and all before them in their lanes. Their space comes
+    /// back now and then; at once when room is short, and when the buffer is closed.
     ///
     /// # Errors
     /// When the disk refuses.
@@ -301,16 +302,20 @@ impl Buffer {
     fn reclaim(&mut self) -> Result<(), BufferError> {
         let mut is_changed = false;
         for lane in self.lanes.iter_mut().filter(|lane| lane.is_reclaimable()) {
-            // The first record that stays tells as much as the acknowledgements; without one they must.
-            if lane.is_emptied() {
-                self.acks.sync()?;
-            }
             lane.reclaim()?;
             is_changed = true;
         }
         if is_changed {
             self.observe();
         }
+        Ok(())
+    }
+
+    /// Gives back all that was acknowledged, a whole file at a time.
+    fn reclaim_all(&mut self) -> Result<(), BufferError> {
+        self.acks.sync()?;
+        self.lanes.iter_mut().try_for_each(LaneStore::reclaim_all)?;
+        self.observe();
         Ok(())
     }
 
@@ -360,6 +365,10 @@ impl Buffer {
             if used + wanted <= limit {
                 return Ok(());
             }
+            if self.lanes.iter().any(LaneStore::has_something_to_give) {
+                self.reclaim_all()?;
+                continue;
+            }
             if self.config.on_full[lane.index()] == OnFull::DropNewest {
                 self.refused[lane.index()] += 1;
                 return Err(BufferError::Dropped { lane });
@@ -387,7 +396,7 @@ impl Buffer {
                 self.hint()?;
                 self.acks.sync()?;
                 let store = &mut self.lanes[victim.index()];
-                store.reclaim()?;
+                store.reclaim_all()?;
                 if store.bytes_on_disk() < before {
                     self.observe();
                     return Ok(true);
@@ -407,8 +416,8 @@ impl Buffer {
 
     fn finish(&mut self) -> Result<(), BufferError> {
         let committed = self.commit();
-        self.acks.sync()?;
-        committed.map(|_| ())
+        let reclaimed = self.reclaim_all();
+        committed.and(reclaimed)
     }
 }
 

@@ -170,6 +170,21 @@ fn acknowledged_space_comes_back_and_sequences_go_on() {
     assert_eq!(buffer.append(Lane::Normal, b"next").unwrap(), 1_000);
 }
 
+#[test]
+fn acknowledged_space_comes_back_at_once_when_room_is_short() {
+    let config = BufferConfig { max_bytes: 4 << 20, segment_bytes: 64 << 10, ..SMALL };
+    let mut buffer = open(&SimDisk::new(1), &config);
+    while buffer.append(Lane::Normal, &noise(1, 50_000)).is_ok() {
+        buffer.commit().unwrap();
+    }
+    let used = buffer.bytes_used();
+    let batch = buffer.peek(Budget { bytes: 110_000, items: usize::MAX }).unwrap();
+    buffer.ack(&batch).unwrap();
+    assert_eq!((batch.len(), buffer.bytes_used()), (2, used), "for this much no file is removed");
+    buffer.append(Lane::Normal, &noise(2, 50_000)).unwrap();
+    assert!(buffer.bytes_used() <= used);
+}
+
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Reading {
     device: String,

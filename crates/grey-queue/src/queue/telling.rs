@@ -14,7 +14,8 @@ impl Queue {
     pub(super) fn step(&mut self) -> Option<Step> {
         let step = self.ladder.observe(self.bytes_on_disk(), self.config.bytes_max, self.disk_full)?;
         self.steps += 1;
-        let id = format!("outbox-step-{}-{}", self.steps, step.to);
+        // With the time, since a crash takes the number back to the checkpoint's.
+        let id = format!("outbox-step-{}-{}-{}", self.steps, step.to, self.now_ms);
         self.receipts.push(Receipt { id, at_ms: self.now_ms, kind: ReceiptKind::Step(step) });
         Some(step)
     }
@@ -71,12 +72,13 @@ impl Queue {
         let kind = ReceiptKind::Range {
             lane,
             epoch: header.epoch,
-            sequences,
+            sequences: sequences.clone(),
             reason,
             events: head.affected,
             aggregates: head.aggregates,
         };
-        let id = format!("outbox-range-{lane}-{}", head.serial);
+        let Range { start, end } = sequences;
+        let id = format!("outbox-range-{lane}-{}-{start}-{end}", head.serial);
         self.receipts.push(Receipt { id, at_ms: self.now_ms, kind });
         Ok(())
     }

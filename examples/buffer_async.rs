@@ -19,7 +19,7 @@ impl Sink {
     async fn upload(&mut self, batch: &Batch) -> Result<(), &'static str> {
         self.calls += 1;
         tokio::task::yield_now().await;
-        if self.calls % 3 == 0 {
+        if self.calls.is_multiple_of(3) {
             return Err("503 service unavailable");
         }
         self.seqs.extend(batch.items().map(|item| item.seq()));

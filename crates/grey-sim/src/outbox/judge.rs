@@ -87,7 +87,8 @@ fn sequences(site: &Site, damage: &Damage, wrong: &mut Vec<String>) {
         }
     }
     for ((key, seq), arrived) in &site.hub.held {
-        if !site.written.contains_key(&(key.clone(), *seq)) && !(damage.is_any && *arrived == lost) {
+        let is_loss = damage.is_any && *arrived == lost;
+        if !is_loss && !site.written.contains_key(&(key.clone(), *seq)) {
             wrong.push(format!("{key} {seq} arrived as {arrived:?} and was never written"));
         }
     }

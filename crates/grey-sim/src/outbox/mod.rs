@@ -234,9 +234,9 @@ impl History {
             Trouble::Damage => {
                 self.site.end(&mut self.counts);
                 if self.random.percent(50) {
-                    self.site.disk.crash()
+                    self.site.disk.crash();
                 } else {
-                    self.site.disk.kill()
+                    self.site.disk.kill();
                 }
                 for _ in 0..self.random.pick(&[1, 1, 1, 2]) {
                     let what = self.damage.strike(&self.site, &mut self.random, &mut self.counts);

@@ -39,7 +39,7 @@ pub(crate) fn number(event: &Event) -> u64 {
 /// A reading with an id of its own.
 pub(crate) fn reading(n: u64) -> Op {
     let x = hash(n);
-    let hot = hash(n / 40) % 3 == 0;
+    let hot = hash(n / 40).is_multiple_of(3);
     let celsius = (x % 1_000) as f64 / 100.0 + if hot { 80.0 } else { 60.0 };
     let mut event = Event::reading(format!("press-{}", n % 3), "temperature", celsius, START_MS + n as i64);
     event.unit = Some(Name::from("°C"));

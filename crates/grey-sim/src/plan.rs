@@ -109,7 +109,8 @@ impl Plan {
             fault_ms: random.between(fault_ms),
             trouble_gap_ms: random.pick(&[150, 300, 700]),
             troubles,
-            outbox_bytes_max: random.pick(&[4 << 10, 64 << 10, 1 << 20]),
+            // The lease takes 32 KiB of it.
+            outbox_bytes_max: random.pick(&[64 << 10, 96 << 10, 1 << 20]),
             segment_bytes: random.pick(&[2 << 10, 8 << 10]),
             block_events_max: random.pick(&[4, 16, 4096]),
             checkpoint_entries: random.pick(&[5, 15, 40]),

@@ -134,7 +134,7 @@ const CASES: [Case; 9] = [
             change(&last, |bytes| flip(bytes));
         },
         lost_max: 0,
-        noted: false,
+        noted: true,
     },
     Case {
         name: "every checkpoint",
@@ -142,7 +142,7 @@ const CASES: [Case; 9] = [
             files(&dir.join("checkpoints"), "").iter().for_each(|path| change(path, |bytes| bytes.truncate(7)));
         },
         lost_max: 0,
-        noted: false,
+        noted: true,
     },
     Case {
         name: "the memory of ids",

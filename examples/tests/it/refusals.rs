@@ -62,9 +62,13 @@ async fn a_directory_has_one_process_and_one_owner() {
     let error = EdgeNode::start(edge_config("plant-2", &[]), dir.path()).await.expect_err("another site's").to_string();
     assert!(error.contains("belongs to site plant-1, not plant-2"), "{error}");
 
+    // A damaged identity is mended from its copy, and still tells whose directory it is.
     std::fs::write(dir.path().join("identity.json"), b"{\"site\":").expect("damage");
-    let error = EdgeNode::start(config, dir.path()).await.expect_err("no identity").to_string();
-    assert!(error.contains("identity.json is not an identity file") && error.contains("restore it"), "{error}");
+    let error = EdgeNode::start(edge_config("plant-2", &[]), dir.path()).await.expect_err("another site's").to_string();
+    assert!(error.contains("belongs to site plant-1, not plant-2"), "{error}");
+    let edge = start_edge(&config, dir.path()).await;
+    assert!(edge.notes().iter().any(|note| note.contains("identity")), "{:?}", edge.notes());
+    edge.stop().await.expect("the edge agent stops");
 
     // A hub's member likewise: one process, and the place in the group that it began with.
     let members = crate::federation::three_members();

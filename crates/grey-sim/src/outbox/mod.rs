@@ -3,7 +3,7 @@
 //!
 //! The same seed gives the same history. In the end all is healed and drained, and the
 //! hub must hold or account for every sequence exactly once, as it was first written or
-//! as the ladder may change it ([`judge`]). See `docs/design/simulation.md`.
+//! as the ladder may change it (`judge`). See `docs/design/simulation.md`.
 
 mod batch;
 mod count;

@@ -18,12 +18,7 @@ pub(crate) const REASONS: [&str; 6] = ["thinned", "rolled_up", "dropped", "damag
 /// What was seen at the last look.
 #[derive(Debug, Default)]
 struct Seen {
-    level: u64,
-    used: u64,
-    reserved: u64,
-    strata: Vec<StratumStatus>,
-    counters: LadderCounters,
-    damage: u64,
+    look: Look,
     drain: DrainState,
     usage: BudgetUsage,
 }
@@ -37,6 +32,7 @@ pub(crate) struct OutboxFigures {
 }
 
 /// What a look on the engine's thread brings.
+#[derive(Debug, Default)]
 pub(crate) struct Look {
     level: u64,
     used: u64,
@@ -80,9 +76,8 @@ impl OutboxFigures {
     }
 
     pub(crate) fn set(&self, look: Look, link: Option<&LinkStatus>) {
-        let Look { level, used, reserved, strata, counters, damage } = look;
         let (drain, usage) = link.map(|l| (l.uplink.drain.clone(), l.uplink.budget_usage)).unwrap_or_default();
-        let seen = Seen { level, used, reserved, strata, counters, damage, drain, usage };
+        let seen = Seen { look, drain, usage };
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = seen;
     }
 }
@@ -92,16 +87,17 @@ impl Collector for OutboxFigures {
         let SiteLabels { site, hub, region } = &self.labels;
         let site = [site.as_str(), hub, region];
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let counters = &seen.counters;
+        let look = &seen.look;
+        let counters = &look.counters;
         for (metric, value) in [
-            (&names::OUTBOX_LEVEL, seen.level),
-            (&names::OUTBOX_USED_BYTES, seen.used),
-            (&names::OUTBOX_RESERVED_BYTES, seen.reserved),
+            (&names::OUTBOX_LEVEL, look.level),
+            (&names::OUTBOX_USED_BYTES, look.used),
+            (&names::OUTBOX_RESERVED_BYTES, look.reserved),
             (&names::OUTBOX_STEPS, counters.steps),
             (&names::OUTBOX_FOLDS, counters.folds),
             (&names::OUTBOX_FOLDED_BYTES, counters.folded_bytes),
             (&names::OUTBOX_RANGES, counters.ranges),
-            (&names::OUTBOX_DAMAGE, seen.damage),
+            (&names::OUTBOX_DAMAGE, look.damage),
         ] {
             out.sample(metric, &site, value as f64);
         }
@@ -111,7 +107,7 @@ impl Collector for OutboxFigures {
                 out.sample(&names::OUTBOX_AFFECTED, &with(&[lane.as_str(), reason]), events as f64);
             }
         }
-        for stratum in &seen.strata {
+        for stratum in &look.strata {
             let labels = with(&[stratum.lane.as_str(), stratum.stratum.as_str()]);
             out.sample(&names::OUTBOX_STRATUM_BYTES, &labels, stratum.bytes as f64);
         }

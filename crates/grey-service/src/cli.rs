@@ -135,10 +135,19 @@ fn run<D: Daemon>(args: RunArgs) -> ExitCode {
     match runtime.block_on(D::run(loaded, args, data_dir)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("{error:#}");
+            tracing::error!("{}", told_once(&error));
             if error.is::<Misconfigured>() { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
+}
+
+/// An error and its causes, without those that the text before ends with already.
+fn told_once(error: &anyhow::Error) -> String {
+    error.chain().fold(String::new(), |text, cause| match cause.to_string() {
+        cause if text.ends_with(&cause) => text,
+        cause if text.is_empty() => cause,
+        cause => format!("{text}: {cause}"),
+    })
 }
 
 fn warn<C: TierConfig>(config: &C) {
@@ -181,4 +190,17 @@ fn schema<D: Daemon>() -> ExitCode {
 #[allow(clippy::print_stderr, reason = "said before logging is set up")]
 fn complain(text: &str) {
     eprintln!("{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_that_its_error_spells_out_is_told_once() {
+        let error = anyhow::anyhow!("no such key").context("cannot open d: no such key").context(Misconfigured);
+        let told = told_once(&error);
+        assert_eq!(told, "the configuration does not fit; nothing was changed on disk: cannot open d: no such key");
+        assert_eq!(told_once(&anyhow::anyhow!("b").context("a")), "a: b");
+    }
 }

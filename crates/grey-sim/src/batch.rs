@@ -14,15 +14,15 @@ const COMPLETE_SEEDS: u64 = 60;
 /// Failed outcomes kept.
 const FAILED_MAX: usize = 20;
 
-/// Which seeds, and how.
+/// Which seeds, and how. `B` is what can be broken on purpose.
 #[derive(Debug, Clone)]
-pub struct Batch {
+pub struct Batch<B = Break> {
     /// The seeds.
     pub seeds: Range<u64>,
     /// Threads; at least 1.
     pub jobs: usize,
     /// The mistake to make.
-    pub broken: Option<Break>,
+    pub broken: Option<B>,
     /// End at the first failure.
     pub stop_at_failure: bool,
 }
@@ -64,9 +64,7 @@ impl Summary {
         self.digest ^= outcome.digest.rotate_left((outcome.seed % 64) as u32);
         if !outcome.wrong.is_empty() {
             self.failures += 1;
-            self.failed.push(outcome);
-            self.failed.sort_by_key(|outcome| outcome.seed);
-            self.failed.truncate(FAILED_MAX);
+            keep_lowest(&mut self.failed, outcome, |outcome| outcome.seed);
         }
     }
 
@@ -80,47 +78,50 @@ impl Batch {
     /// Runs all seeds; `progress` is called after each with the number that is done.
     pub fn run(&self, progress: &(dyn Fn(u64, &Outcome) + Sync)) -> Summary {
         let mut summary = Summary::default();
-        over_seeds(
-            self.seeds.clone(),
-            self.jobs,
+        self.over(
             |seed| caught(seed, self.broken),
             |outcome| {
-                let is_last = self.stop_at_failure && !outcome.wrong.is_empty();
+                let is_failed = !outcome.wrong.is_empty();
                 progress(summary.runs + 1, &outcome);
                 summary.add(outcome);
-                !is_last
+                is_failed
             },
         );
         summary
     }
 }
 
-/// Runs seeds on several threads and hands each result on, until `take` says false.
-pub(crate) fn over_seeds<T: Send>(
-    seeds: Range<u64>,
-    jobs: usize,
-    run: impl Fn(u64) -> T + Sync,
-    take: impl FnMut(T) -> bool + Send,
-) {
-    let next = AtomicU64::new(seeds.start);
-    let take = Mutex::new(take);
-    std::thread::scope(|scope| {
-        for _ in 0..jobs.max(1) {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= seeds.end {
-                        break;
+impl<B: Sync> Batch<B> {
+    /// Runs the seeds on several threads and hands each result to `take`, which says whether it failed.
+    pub(crate) fn over<T: Send>(&self, run: impl Fn(u64) -> T + Sync, take: impl FnMut(T) -> bool + Send) {
+        let Self { seeds, jobs, stop_at_failure, .. } = self;
+        let next = AtomicU64::new(seeds.start);
+        let take = Mutex::new(take);
+        std::thread::scope(|scope| {
+            for _ in 0..(*jobs).max(1) {
+                scope.spawn(|| {
+                    loop {
+                        let seed = next.fetch_add(1, Ordering::Relaxed);
+                        if seed >= seeds.end {
+                            break;
+                        }
+                        let result = run(seed);
+                        let mut take = take.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                        if take(result) && *stop_at_failure {
+                            next.store(seeds.end, Ordering::Relaxed);
+                        }
                     }
-                    let result = run(seed);
-                    let mut take = take.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                    if !take(result) {
-                        next.store(seeds.end, Ordering::Relaxed);
-                    }
-                }
-            });
-        }
-    });
+                });
+            }
+        });
+    }
+}
+
+/// Keeps the failed outcomes with the lowest seeds.
+pub(crate) fn keep_lowest<T>(failed: &mut Vec<T>, outcome: T, seed: impl Fn(&T) -> u64) {
+    failed.push(outcome);
+    failed.sort_by_key(seed);
+    failed.truncate(FAILED_MAX);
 }
 
 /// A run whose panic is a finding like any other.

@@ -1,28 +1,14 @@
 //! Many histories on several threads.
 
-use std::ops::Range;
-
 use super::count::{Counts, Happening};
 use super::{Break, Outcome, run};
-use crate::batch::{catching, over_seeds};
+use crate::batch::{self, catching, keep_lowest};
 
 /// A batch of this many histories must meet every kind of happening.
 const COMPLETE_HISTORIES: u64 = 300;
-/// Failed outcomes kept.
-const FAILED_MAX: usize = 20;
 
 /// Which seeds, and how.
-#[derive(Debug, Clone)]
-pub struct Batch {
-    /// The seeds.
-    pub seeds: Range<u64>,
-    /// Threads; at least 1.
-    pub jobs: usize,
-    /// The mistake to make.
-    pub broken: Option<Break>,
-    /// End at the first failure.
-    pub stop_at_failure: bool,
-}
+pub type Batch = batch::Batch<Break>;
 
 /// What came of a batch.
 #[derive(Debug, Clone, Default)]
@@ -49,9 +35,7 @@ impl Summary {
         self.arrived += outcome.arrived;
         if !outcome.wrong.is_empty() {
             self.failures += 1;
-            self.failed.push(outcome);
-            self.failed.sort_by_key(|outcome| outcome.seed);
-            self.failed.truncate(FAILED_MAX);
+            keep_lowest(&mut self.failed, outcome, |outcome| outcome.seed);
         }
     }
 
@@ -69,11 +53,11 @@ impl Batch {
             let panicked = |what| Outcome { seed, wrong: vec![what], ..Outcome::default() };
             catching(|| run(seed, self.broken, false)).unwrap_or_else(panicked)
         };
-        over_seeds(self.seeds.clone(), self.jobs, history, |outcome| {
-            let is_last = self.stop_at_failure && !outcome.wrong.is_empty();
+        self.over(history, |outcome| {
+            let is_failed = !outcome.wrong.is_empty();
             progress(summary.runs + 1, &outcome);
             summary.add(outcome);
-            !is_last
+            is_failed
         });
         summary
     }

@@ -24,9 +24,22 @@ pub mod usage;
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 /// What may fail with anything: a benchmark only reports it.
 pub type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
+
+/// How a benchmark ends: well only when all that it holds was held.
+pub fn exit_code(name: &str, outcome: Outcome<bool>) -> ExitCode {
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("{name}: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
 
 /// The repository's folder.
 pub fn root() -> &'static Path {

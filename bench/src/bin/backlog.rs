@@ -13,7 +13,7 @@ use clap::Parser;
 use grey_bench::agent::Agent;
 use grey_bench::figures::{Check, mb, print_checks, print_table};
 use grey_bench::publisher::{Filler, Kind};
-use grey_bench::{Outcome, Places, cache, machine, usage};
+use grey_bench::{Outcome, Places, cache, exit_code, machine, usage};
 
 /// Time from the start to ready, seconds.
 const READY_S_MAX: f64 = 1.0;
@@ -41,14 +41,7 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    match run(&Options::parse()) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("backlog: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_code("backlog", run(&Options::parse()))
 }
 
 fn run(options: &Options) -> Outcome<bool> {

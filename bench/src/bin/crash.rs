@@ -21,7 +21,7 @@ use grey_bench::mix::hash;
 use grey_bench::outbox::{LaneBlocks, read};
 use grey_bench::publisher::{connect, put_length};
 use grey_bench::recording::{CLOSING_MS, DAY_MS, Message, day};
-use grey_bench::{Outcome, Places, machine, reference};
+use grey_bench::{Outcome, Places, exit_code, machine, reference};
 use grey_model::{Event, Kind, Lane};
 use serde_json::json;
 
@@ -54,14 +54,7 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    match run(&Options::parse()) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("crash: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_code("crash", run(&Options::parse()))
 }
 
 fn run(options: &Options) -> Outcome<bool> {

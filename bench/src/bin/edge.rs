@@ -17,7 +17,7 @@ use grey_bench::figures::{mb, print_table, quantile};
 use grey_bench::histogram::Histogram;
 use grey_bench::mix::{Mix, Unusual};
 use grey_bench::paced::{Expect, HookServer, Plan, Sent, run as send};
-use grey_bench::{Outcome, Places, machine, reference, usage};
+use grey_bench::{Outcome, Places, exit_code, machine, reference, usage};
 use grey_model::{Event, Stamp, Value};
 use grey_rules::{Derived, Engine, EngineConfig, NoModels, RuleSet, Rules};
 
@@ -65,14 +65,7 @@ struct Line {
 }
 
 fn main() -> ExitCode {
-    match run(&Options::parse()) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("edge: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_code("edge", run(&Options::parse()))
 }
 
 fn run(options: &Options) -> Outcome<bool> {

@@ -14,7 +14,7 @@ use grey_bench::figures::{Check, mb, print_checks, print_table};
 use grey_bench::mix::{Class, Due, Mix, Unusual};
 use grey_bench::outbox::{LaneBlocks, read};
 use grey_bench::paced::{Expect, HookServer, Plan, Sent, run as send};
-use grey_bench::{Outcome, Places, machine, reference};
+use grey_bench::{Outcome, Places, exit_code, machine, reference};
 use grey_model::{Event, Kind, Lane, Value};
 
 /// Parts of the events and of the bytes that have to stay at the site.
@@ -44,14 +44,7 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    match run(&Options::parse()) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("reduction: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_code("reduction", run(&Options::parse()))
 }
 
 fn run(options: &Options) -> Outcome<bool> {

@@ -17,7 +17,7 @@ use grey_bench::http::Poster;
 use grey_bench::mix::hash;
 use grey_bench::peers::{Piped, bytewax, node_red};
 use grey_bench::publisher::{Filler, Kind};
-use grey_bench::{Outcome, Places, machine, outbox, usage};
+use grey_bench::{Outcome, Places, exit_code, machine, outbox, usage};
 use grey_model::{Event, Lane, Stamp};
 use grey_rules::{Derived, Engine, EngineConfig, NoModels, RuleSet, Rules};
 
@@ -62,14 +62,7 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    match run(&Options::parse()) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("rules: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_code("rules", run(&Options::parse()))
 }
 
 fn run(options: &Options) -> Outcome<bool> {

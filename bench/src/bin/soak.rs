@@ -22,7 +22,7 @@ use grey_bench::agent::Agent;
 use grey_bench::figures::{Check, mb, print_checks, print_table};
 use grey_bench::http::Poster;
 use grey_bench::hub::Hub;
-use grey_bench::{Outcome, Places, http, machine, scalar, usage};
+use grey_bench::{Outcome, Places, exit_code, http, machine, scalar, usage};
 
 /// What the data directory may hold, by its first part, and whose it is.
 const OWNERS: [(&str, &str); 12] = [
@@ -76,14 +76,7 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    match run(&Options::parse()) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("soak: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_code("soak", run(&Options::parse()))
 }
 
 /// The agent at one moment.

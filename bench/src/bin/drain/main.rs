@@ -24,7 +24,7 @@ use grey_bench::agent::Agent;
 use grey_bench::figures::{Check, mb, print_checks, print_table, quantile};
 use grey_bench::http::{self, Poster};
 use grey_bench::hub::{Hub, led};
-use grey_bench::{Outcome, Places, machine, scalar};
+use grey_bench::{Outcome, Places, exit_code, machine, scalar};
 
 use link::{Link, Shape};
 use live::{Live, unix_ms};
@@ -80,14 +80,7 @@ fn shape(text: &str) -> Result<Shape, String> {
 }
 
 fn main() -> ExitCode {
-    match run(&Options::parse()) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("drain: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_code("drain", run(&Options::parse()))
 }
 
 fn run(options: &Options) -> Outcome<bool> {
